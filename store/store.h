@@ -1,0 +1,132 @@
+// Store: everything pcache remembers. One process opens it (RocksDB's rule): the daemon.
+//
+// Layout of PCACHE_DIR/store: db/ (RocksDB), blobs/xx/<hex> (immutable contents, mode 0400), tmp/.
+// A record never names a blob that is not there: blob to a temporary file, rename, then the record
+// and everything that leads to it in one WriteBatch. A full disk or a damaged file is an Error the
+// caller answers by running uncached; RocksDB's own log is replaced (it aborts on a full disk).
+//
+// All functions are thread-safe.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/digest.h"
+#include "store/record.h"
+#include "store/result.h"
+#include "store/unique_fd.h"
+
+namespace pcache::store {
+
+inline constexpr uint32_t kFormatVersion = 1;
+
+// If equal and old enough, the content hash is still known.
+struct Stamp {
+  uint64_t dev = 0, ino = 0, size = 0;
+  int64_t mtime_ns = 0, ctime_ns = 0;
+
+  auto operator<=>(const Stamp&) const = default;
+  static Stamp of(const struct stat& st);
+  // True when a later write could leave this stamp as it is (the kernel's clock is coarse):
+  // `now_ns` (CLOCK_REALTIME) is less than 20 ms after mtime or ctime, or before them.
+  bool young(int64_t now_ns) const;
+};
+
+struct StampHash {
+  size_t operator()(const Stamp& s) const;
+};
+
+// Immutable contents by hash.
+class BlobStore {
+ public:
+  virtual ~BlobStore() = default;
+  // Copies `size` bytes of `fd` (from offset 0; its own offset is not moved), hashing them.
+  // Fails with kBusy when the file turned out shorter.
+  virtual Result<Digest> put_file(int fd, uint64_t size) = 0;
+  virtual Result<Digest> put_bytes(std::string_view bytes) = 0;
+  // Read-only descriptor. kNotFound if evicted or lost; checks the size.
+  virtual Result<UniqueFd> open(const Digest& digest, uint64_t size) = 0;
+  virtual bool has(const Digest& digest, uint64_t size) = 0;
+  virtual uint64_t total_bytes() = 0;
+};
+
+// A record that a weak key may lead to; the most recently used first.
+struct Candidate {
+  Digest path_set;
+  Digest strong;
+};
+
+struct StoreStats {
+  uint64_t records = 0, blobs = 0, blob_bytes = 0;
+  // since the last --zero
+  uint64_t runs = 0, hits = 0, misses = 0, uncacheable = 0, bytes_served = 0;
+  uint64_t saved_ns = 0;
+};
+
+struct StoreOptions {
+  bool read_only = false;  // hit, never record
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // Creates the directory (0700) when missing. Errors name the path and the remedy: a newer format,
+  // a locked database, no space, no permission.
+  static Result<std::unique_ptr<Store>> open(const std::string& dir, const StoreOptions& options);
+
+  virtual const std::string& dir() const = 0;
+  virtual BlobStore& blobs() = 0;
+
+  // --- two-phase lookup ---
+  virtual Result<std::vector<Candidate>> candidates(const Digest& weak) = 0;
+  // Decoded path sets are kept in memory.
+  virtual Result<std::shared_ptr<const PathSet>> path_set(const Digest& digest) = 0;
+  virtual Result<std::shared_ptr<const Record>> record(const Digest& strong) = 0;  // kNotFound
+
+  // One WriteBatch: record, path set, candidate (at most 256 a weak key, the oldest dropped), outputs.
+  // Sets record.strong from weak, facts and root.
+  virtual Result<void> put(Record record) = 0;
+  virtual void touch(const Digest& weak, const Digest& strong) = 0;  // used now; best effort
+
+  // --- hash memo: stamp → content hash (in memory, written behind) ---
+  virtual std::optional<Digest> memo(const Stamp& stamp) = 0;
+  // Does nothing for a stamp that is young at `now_ns`.
+  virtual void remember(const Stamp& stamp, const Digest& digest, int64_t now_ns) = 0;
+  // Content hash of an open regular file through the memo. kBusy if it changed while it was read.
+  virtual Result<Digest> hash_file(int fd, const struct stat& st) = 0;
+
+  // --- own outputs (design rule 2): the stamp with which a weak key's run or hit left a path ---
+  // `root` separates checkouts; `path` is a TreePath text.
+  virtual void remember_own(const Digest& weak, const std::string& root, const std::string& path,
+                            const Stamp& stamp) = 0;
+  virtual std::optional<Stamp> own(const Digest& weak, const std::string& root,
+                                   const std::string& path) = 0;
+
+  // --- what the last look at a command was (for explain: which part of the weak key changed) ---
+  // `command` = hash of executable path, argv, cwd; `parts` = (name, value hash or text) of the weak key.
+  using KeyParts = std::vector<std::pair<std::string, std::string>>;
+  virtual void remember_parts(const Digest& command, const KeyParts& parts) = 0;
+  virtual std::optional<KeyParts> parts(const Digest& command) = 0;
+
+  // --- runs ---
+  // A run's report (the JSON of cli.md); kept: the last 20. Adds its counts to the statistics.
+  virtual Result<void> put_run(const std::string& json, uint64_t hits, uint64_t misses,
+                               uint64_t uncacheable, uint64_t saved_ns, uint64_t bytes_served) = 0;
+  virtual std::optional<std::string> last_run() = 0;
+  virtual StoreStats stats() = 0;
+  virtual void zero_stats() = 0;
+
+  virtual Result<void> clear() = 0;  // records, blobs, memos, runs; the statistics stay
+  virtual Result<void> flush() = 0;  // write-behind memos out; called on shutdown
+};
+
+int64_t realtime_ns();
+
+}  // namespace pcache::store

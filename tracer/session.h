@@ -1,0 +1,83 @@
+// Session: one traced command (`pcache run -- CMD`) from the handshake to its report.
+//
+// The client process connects, installs the seccomp filter (filter_program()), hands the listener
+// over and blocks; run() seizes it, releases it by `release`, and traces until the command and all
+// its descendants have ended. One tracer thread a session (ptrace is bound to the thread): the one
+// that calls run().
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "store/match.h"
+#include "store/result.h"
+#include "store/store.h"
+#include "store/tree.h"
+#include "store/unique_fd.h"
+
+namespace pcache::tracer {
+
+enum class Outcome : uint8_t { kHit, kMiss, kUncacheable, kNotWorthIt };
+const char* outcome_name(Outcome outcome);
+
+struct ExecutionReport {
+  uint64_t id = 0, parent = 0;  // parent 0: the command itself
+  pid_t pid = 0;
+  std::vector<std::string> argv;
+  std::string cwd;
+  Outcome outcome = Outcome::kMiss;
+  std::vector<store::Reason> reasons;
+  bool recorded = false;
+  int exit_status = 0;  // 128 + signal when killed
+  double cpu_s = 0, saved_s = 0;
+  uint64_t facts = 0, effects = 0;
+  uint64_t stops = 0;  // ptrace stops and seccomp notifications of its processes
+};
+
+struct SessionReport {
+  std::vector<std::string> command;
+  int exit_status = 0;
+  double wall_s = 0;
+  std::vector<ExecutionReport> executions;
+  uint64_t hits = 0, misses = 0, uncacheable = 0;
+  double saved_s = 0;
+  uint64_t bytes_served = 0;
+  std::string warning;  // "" or one line: why only running uncached was possible
+};
+
+struct SessionOptions {
+  bool read_only = false;       // hit, never record
+  bool recache = false;         // record, never hit
+  bool cache_failures = false;
+  std::vector<std::string> command;  // for the report
+};
+
+// The classic BPF program (an array of struct sock_filter as bytes) the client installs with
+// seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) before it is seized.
+Result<std::string> filter_program();
+
+class Session {
+ public:
+  // `store` may be null: everything runs uncached, with a warning. Tree and store outlive the session.
+  static std::unique_ptr<Session> create(store::Tree& tree, store::Store* store,
+                                         SessionOptions options);
+  virtual ~Session() = default;
+
+  // Seizes `client` and answers the seccomp `listener`. `release` is called when the client may exec.
+  // `finished` is called with the report when the command itself has ended, *before* its parent can
+  // see the exit; descendants that outlive it are traced on until they end, then run() returns.
+  virtual Result<void> run(pid_t client, UniqueFd listener, const std::function<void()>& release,
+                           const std::function<void(const SessionReport&)>& finished) = 0;
+  // From another thread: kill the tracees (daemon stop).
+  virtual void kill_all() = 0;
+  // One line for `status`: processes alive, executions open, hits so far.
+  virtual std::string status_line() const = 0;
+};
+
+}  // namespace pcache::tracer
