@@ -1,9 +1,11 @@
 // Session: one traced command (`pcache run -- CMD`) from the handshake to its report.
 //
-// The client process connects, installs the seccomp filter (filter_program()), hands the listener
-// over and blocks; run() seizes it, releases it by `release`, and traces until the command and all
-// its descendants have ended. One tracer thread a session (ptrace is bound to the thread): the one
-// that calls run().
+// The client process connects and blocks; run() seizes it and calls `seized`, which tells the client
+// to install the seccomp filter (filter_program()) and returns the listener it hands over; then
+// `release` lets the client exec the command. In this order a failed seize leaves no filter behind,
+// and the client can still run its command uncached. run() traces until the command and all its
+// descendants have ended. One tracer thread a session (ptrace is bound to the thread): the one that
+// calls run().
 #pragma once
 
 #include <sys/types.h>
@@ -59,7 +61,7 @@ struct SessionOptions {
 };
 
 // The classic BPF program (an array of struct sock_filter as bytes) the client installs with
-// seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) before it is seized.
+// seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) once it is seized.
 Result<std::string> filter_program();
 
 class Session {
@@ -69,10 +71,11 @@ class Session {
                                          SessionOptions options);
   virtual ~Session() = default;
 
-  // Seizes `client` and answers the seccomp `listener`. `release` is called when the client may exec.
+  // `seized` must bound its wait for the client (5 s); its error detaches and is returned.
   // `finished` is called with the report when the command itself has ended, *before* its parent can
   // see the exit; descendants that outlive it are traced on until they end, then run() returns.
-  virtual Result<void> run(pid_t client, UniqueFd listener, const std::function<void()>& release,
+  virtual Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
+                           const std::function<void()>& release,
                            const std::function<void(const SessionReport&)>& finished) = 0;
   // From another thread: kill the tracees (daemon stop).
   virtual void kill_all() = 0;
