@@ -1,14 +1,17 @@
 // Digest: the 128-bit XXH3 hash that names blobs, path sets and keys (trust domain: one user).
 #pragma once
 
+#ifndef XXH_STATIC_LINKING_ONLY
+#define XXH_STATIC_LINKING_ONLY  // for the size of XXH3_state_t
+#endif
+#include <xxhash.h>
+
 #include <compare>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include <xxhash.h>
 
 namespace pcache::store {
 

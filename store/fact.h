@@ -1,9 +1,9 @@
 // Facts: what an execution observed that it did not make itself, as a question and its answer.
 //
-// A FactKey is the question (a path set is an ordered list of keys, without answers); a FactValue is
-// the answer at one moment. Absence and refusal are answers to any question ("what is the content
-// of include/config.h?" — "ENOENT"), so Absent(path) and Failed(path, errno) need no keys of their
-// own, and a file that appears later changes the answer, not the path set.
+// A FactKey is the question (a path set is an ordered list of keys, without answers); a FactValue
+// is the answer at one moment. Absence and refusal are answers to any question ("what is the
+// content of include/config.h?" — "ENOENT"), so Absent(path) and Failed(path, errno) need no keys
+// of their own, and a file that appears later changes the answer, not the path set.
 //
 // A value holds only what its question asked for; every other field stays zero, so that equality of
 // values is equality of facts. Encoding, equality and hashing all go over the same fields.
@@ -19,28 +19,30 @@
 namespace pcache::store {
 
 enum class FactKind : uint8_t {
-  kContent = 1,   // open for reading, exec, source of a rename or link: kind, permission bits, hash
-                  // (of a directory: kind only)
-  kIdentity = 2,  // stat by path: kind, mode, uid, gid; regular file: size, nlink, mtime (per param)
-  kKind = 3,      // stat by an image in mtime_ignored: kind, mode
-  kAccess = 4,    // access(2); param: the bits asked for; the answer is presence or the errno
-  kLink = 5,      // readlink, or a link that was crossed: target. EINVAL if it is no link
-  kListing = 6,   // getdents: sorted entries (type letter + name) less `names`, its own outputs
-  kReplaced = 7,  // wholly replaced without being read (design rule 2); param: ReplacedParam bits
-  kXattr = 8,     // names[0]: attribute's name, "" for listxattr; hash of the value, or errno
-  kStatfs = 9,    // f_type in `size`
+  kContent = 1,  // open for reading, exec, source of a rename or link: kind, permission bits, hash
+                 // (of a directory: kind only)
+  kIdentity =
+      2,         // stat by path: kind, mode, uid, gid; regular file: size, nlink, mtime (per param)
+  kKind = 3,     // stat by an image in mtime_ignored: kind, mode
+  kAccess = 4,   // access(2); param: the bits asked for; the answer is presence or the errno
+  kLink = 5,     // readlink, or a link that was crossed: target. EINVAL if it is no link
+  kListing = 6,  // getdents: sorted entries (type letter + name) less `names`, its own outputs
+  kReplaced = 7,   // wholly replaced without being read (design rule 2); param: ReplacedParam bits
+  kXattr = 8,      // names[0]: attribute's name, "" for listxattr; hash of the value, or errno
+  kStatfs = 9,     // f_type in `size`
   kTerminal = 10,  // isatty of descriptor `param` (0..2): size 1 or 0. Path is empty
   kStdin = 11,     // used inherited descriptor 0 on a regular file: hash, and the offset in `size`
   kAffinity = 12,  // sched_getaffinity: number of CPUs in `size`. Path is empty
 };
 
 // param of kIdentity
-inline constexpr uint32_t kWithMtime = 1;  // mtime of a regular file
+inline constexpr uint32_t kWithMtime = 1;     // mtime of a regular file
 inline constexpr uint32_t kWithDirMtime = 2;  // and of a directory (mtime_matters)
 
 // param of kReplaced: the low 12 bits are the mode a creation gives (after umask).
-inline constexpr uint32_t kReplacedBlind = 1u << 16;     // absent and existing are one answer
-inline constexpr uint32_t kReplacedUnlinked = 1u << 17;  // unlinked first: mode, nlink do not matter
+inline constexpr uint32_t kReplacedBlind = 1u << 16;  // absent and existing are one answer
+inline constexpr uint32_t kReplacedUnlinked = 1u
+                                              << 17;  // unlinked first: mode, nlink do not matter
 
 struct FactKey {
   FactKind kind = FactKind::kContent;

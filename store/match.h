@@ -1,6 +1,7 @@
 // Matching: the pure decision whether a record's facts hold, with every reason why not.
 //
-// Pure: no file system, no store, no clock. explain prints these reasons; nothing reconstructs them.
+// Pure: no file system, no store, no clock. explain prints these reasons; nothing reconstructs
+// them.
 #pragma once
 
 #include <functional>

@@ -1,9 +1,9 @@
 // Observer: answers a fact's question from the file system as it is now.
 //
 // In-root paths go through the Tree (never the mounted path), others through openat2 with
-// RESOLVE_NO_SYMLINKS from "/": if a directory on the way has become a link, the answer is ELOOP, which
-// equals no recorded value. Values are seen with the daemon's credentials, which are the caller's
-// (records are made only for executions of the daemon's own user).
+// RESOLVE_NO_SYMLINKS from "/": if a directory on the way has become a link, the answer is ELOOP,
+// which equals no recorded value. Values are seen with the daemon's credentials, which are the
+// caller's (records are made only for executions of the daemon's own user).
 //
 // Thread-safe as far as Tree and Store are.
 #pragma once

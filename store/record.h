@@ -28,14 +28,16 @@ enum class EffectKind : uint8_t {
 struct Effect {
   EffectKind kind = EffectKind::kFile;
   TreePath path;
-  uint32_t mode = 0;       // permission bits (kFile, kMakeDir, kMeta, kFifo)
-  bool set_mode = false;   // kMeta: chmod
-  bool in_place = false;   // kFile: an existing inode is truncated and rewritten; else unlink + create
+  uint32_t mode = 0;      // permission bits (kFile, kMakeDir, kMeta, kFifo)
+  bool set_mode = false;  // kMeta: chmod
+  bool in_place =
+      false;  // kFile: an existing inode is truncated and rewritten; else unlink + create
   uint64_t size = 0;
-  Digest blob;             // kFile
+  Digest blob;  // kFile
   std::string text;
-  std::optional<int64_t> atime_ns, mtime_ns;  // set explicitly (utimensat with a time); else kernel's now
-  std::optional<uint32_t> uid, gid;           // changed explicitly
+  std::optional<int64_t> atime_ns,
+      mtime_ns;                      // set explicitly (utimensat with a time); else kernel's now
+  std::optional<uint32_t> uid, gid;  // changed explicitly
   std::vector<std::pair<std::string, std::string>> xattrs;  // set; an empty value stays a value
   std::vector<std::string> removed_xattrs;
 
@@ -51,22 +53,22 @@ struct StreamSegment {
 
 struct Record {
   Digest weak;
-  Digest strong;        // set by Store::put
-  std::string root;     // non-empty: holds for this absolute root only, because of root_reason
+  Digest strong;     // set by Store::put
+  std::string root;  // non-empty: holds for this absolute root only, because of root_reason
   std::string root_reason;
   std::vector<std::string> argv;  // at most 64 KiB are stored
   std::string executable;
   TreePath cwd;
-  std::vector<Fact> facts;      // in the path set: their keys, in order of first observation
-  std::vector<Fact> side_facts; // in the record only (temporary names): not in path set or key
-  std::vector<Effect> effects;  // in the order they are to be applied
+  std::vector<Fact> facts;       // in the path set: their keys, in order of first observation
+  std::vector<Fact> side_facts;  // in the record only (temporary names): not in path set or key
+  std::vector<Effect> effects;   // in the order they are to be applied
   std::vector<StreamSegment> streams;
-  Digest stream_blob;           // their bytes, one after the other; empty when there are none
-  std::string stream_bytes;     // instead of the blob, up to 16 KiB
+  Digest stream_blob;        // their bytes, one after the other; empty when there are none
+  std::string stream_bytes;  // instead of the blob, up to 16 KiB
   int exit_status = 0;
   uint64_t cpu_ns = 0, wall_ns = 0;
-  int64_t created_ns = 0;       // CLOCK_REALTIME
-  uint32_t executions = 1;      // itself and those inside it
+  int64_t created_ns = 0;   // CLOCK_REALTIME
+  uint32_t executions = 1;  // itself and those inside it
 
   bool operator==(const Record&) const = default;
 };

@@ -1,10 +1,10 @@
 // Replay: applies a record's effects, all or nothing, before the parent can see the exit.
 //
 // (1) every blob is opened first; (2) effects are applied in recorded order by the same kind of
-// operation (in place where it was in place, never a recursive removal); mtimes come from the kernel
-// unless they were set explicitly. If anything fails, what was done is undone from a journal (old
-// contents are held by descriptor or copied before an in-place truncation) and an Error is returned:
-// the caller lets the command run.
+// operation (in place where it was in place, never a recursive removal); mtimes come from the
+// kernel unless they were set explicitly. If anything fails, what was done is undone from a journal
+// (old contents are held by descriptor or copied before an in-place truncation) and an Error is
+// returned: the caller lets the command run.
 //
 // Outputs in the tree above kServeFileBytes, or once a skip has written kServeSkipBytes, are served
 // (Tree::serve) instead of written. Every changed name is told to the kernel (Tree::invalidate)
@@ -26,7 +26,7 @@ inline constexpr uint64_t kServeSkipBytes = 4u << 20;
 struct Applied {
   TreePath path;
   bool present = false;  // after the replay
-  struct stat st{};      // when present: as left behind (for "own" stamps)
+  struct stat st {};     // when present: as left behind (for "own" stamps)
 };
 
 struct ReplayResult {

@@ -8,9 +8,8 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
-#include <utility>
-
 #include <tl/expected.hpp>
+#include <utility>
 
 namespace pcache {
 
@@ -37,8 +36,8 @@ using Result = tl::expected<T, Error>;
 // An Error of the current errno. Call it before anything else can change errno.
 inline tl::unexpected<Error> system_error(std::string context, int err = errno) {
   const ErrorKind kind = err == ENOSPC || err == EDQUOT ? ErrorKind::kNoSpace
-                         : err == ENOENT               ? ErrorKind::kNotFound
-                                                       : ErrorKind::kSystem;
+                         : err == ENOENT                ? ErrorKind::kNotFound
+                                                        : ErrorKind::kSystem;
   return tl::make_unexpected(Error{kind, err, std::move(context)});
 }
 
@@ -49,17 +48,17 @@ inline tl::unexpected<Error> make_error(ErrorKind kind, std::string context) {
 #define PCACHE_CONCAT_INNER(a, b) a##b
 #define PCACHE_CONCAT(a, b) PCACHE_CONCAT_INNER(a, b)
 // PCACHE_TRY(expr): leaves the function with the error of a Result<void>-like expression.
-#define PCACHE_TRY(expr)                                                               \
-  do {                                                                                 \
-    if (auto pcache_try_result = (expr); !pcache_try_result)                           \
-      return tl::make_unexpected(std::move(pcache_try_result).error());                \
+#define PCACHE_TRY(expr)                                                \
+  do {                                                                  \
+    if (auto pcache_try_result = (expr); !pcache_try_result)            \
+      return tl::make_unexpected(std::move(pcache_try_result).error()); \
   } while (false)
 // PCACHE_ASSIGN(auto x, expr): x is the value of expr, or the function is left with its error.
 #define PCACHE_ASSIGN(decl, expr) \
   PCACHE_ASSIGN_IMPL(PCACHE_CONCAT(pcache_assign_, __LINE__), decl, expr)
-#define PCACHE_ASSIGN_IMPL(tmp, decl, expr)                          \
-  auto tmp = (expr);                                                 \
-  if (!tmp) return tl::make_unexpected(std::move(tmp).error());      \
+#define PCACHE_ASSIGN_IMPL(tmp, decl, expr)                     \
+  auto tmp = (expr);                                            \
+  if (!tmp) return tl::make_unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
 
 }  // namespace pcache

@@ -69,16 +69,19 @@ struct StoreStats {
   uint64_t saved_ns = 0;
 };
 
+class FileIo;
+
 struct StoreOptions {
   bool read_only = false;  // hit, never record
+  FileIo* io = nullptr;    // for tests (file_io.h); nullptr: the system's
 };
 
 class Store {
  public:
   virtual ~Store() = default;
 
-  // Creates the directory (0700) when missing. Errors name the path and the remedy: a newer format,
-  // a locked database, no space, no permission.
+  // `dir` is PCACHE_DIR. Creates the directory (0700) when missing. Errors name the path and the
+  // remedy: a newer format, a locked database, no space, no permission.
   static Result<std::unique_ptr<Store>> open(const std::string& dir, const StoreOptions& options);
 
   virtual const std::string& dir() const = 0;
@@ -90,8 +93,8 @@ class Store {
   virtual Result<std::shared_ptr<const PathSet>> path_set(const Digest& digest) = 0;
   virtual Result<std::shared_ptr<const Record>> record(const Digest& strong) = 0;  // kNotFound
 
-  // One WriteBatch: record, path set, candidate (at most 256 a weak key, the oldest dropped), outputs.
-  // Sets record.strong from weak, facts and root.
+  // One WriteBatch: record, path set, candidate (at most 256 a weak key, the oldest dropped),
+  // outputs. Sets record.strong from weak, facts and root.
   virtual Result<void> put(Record record) = 0;
   virtual void touch(const Digest& weak, const Digest& strong) = 0;  // used now; best effort
 
@@ -110,10 +113,14 @@ class Store {
                                    const std::string& path) = 0;
 
   // --- what the last look at a command was (for explain: which part of the weak key changed) ---
-  // `command` = hash of executable path, argv, cwd; `parts` = (name, value hash or text) of the weak key.
+  // `command` = hash of executable path, argv, cwd; `parts` = (name, value hash or text) of the
+  // weak key.
   using KeyParts = std::vector<std::pair<std::string, std::string>>;
   virtual void remember_parts(const Digest& command, const KeyParts& parts) = 0;
   virtual std::optional<KeyParts> parts(const Digest& command) = 0;
+
+  // --- for why: the strong key of the record that left `path` (a TreePath text) last ---
+  virtual std::optional<Digest> producer(const std::string& path) = 0;
 
   // --- runs ---
   // A run's report (the JSON of cli.md); kept: the last 20. Adds its counts to the statistics.

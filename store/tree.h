@@ -5,8 +5,8 @@
 // of a path in the root ("" is the root); no component but the last may be a symbolic link
 // (openat2 with RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS), and the last is never followed.
 //
-// Functions return 0 or a positive errno unless they say otherwise. Thread-safe. None of them may be
-// called with a lock held that a FUSE handler takes.
+// Functions return 0 or a positive errno unless they say otherwise. Thread-safe. None of them may
+// be called with a lock held that a FUSE handler takes.
 //
 // LowerTree is the plain implementation; fusefs::Mount adds served files: names that exist in the
 // mount only, until a worker has published them.
@@ -39,10 +39,13 @@ class Tree {
 
   // --- observation ---
   virtual int stat(const std::string& rel, struct stat* st) const = 0;  // lstat
-  virtual int open_read(const std::string& rel, UniqueFd* fd) const = 0;  // regular files, directories
+  virtual int open_read(const std::string& rel,
+                        UniqueFd* fd) const = 0;  // regular files, directories
   virtual int read_link(const std::string& rel, std::string* target) const = 0;
-  virtual int list(const std::string& rel, std::vector<DirEntry>* entries) const = 0;  // no . and ..
-  virtual int get_xattr(const std::string& rel, const std::string& name, std::string* value) const = 0;
+  virtual int list(const std::string& rel,
+                   std::vector<DirEntry>* entries) const = 0;  // no . and ..
+  virtual int get_xattr(const std::string& rel, const std::string& name,
+                        std::string* value) const = 0;
   virtual int list_xattr(const std::string& rel, std::string* names) const = 0;
   virtual int statfs(const std::string& rel, struct statfs* buf) const = 0;
   // The content hash of a served file (known without reading it); nothing for others.
@@ -59,8 +62,8 @@ class Tree {
   // drop_served/unlink). Its mtime is the kernel's now. ENOTSUP: write the file at once instead.
   virtual int serve(const std::string& rel, const Digest& blob, UniqueFd blob_fd, uint64_t size,
                     mode_t mode) = 0;
-  // Tells the kernel that the name and the attributes behind `rel` have changed, and its directory's
-  // attributes. Cheap; call it for everything that was changed below the mount.
+  // Tells the kernel that the name and the attributes behind `rel` have changed, and its
+  // directory's attributes. Cheap; call it for everything that was changed below the mount.
   virtual void invalidate(const std::string& rel) = 0;
 };
 

@@ -18,8 +18,8 @@ struct TreePath {
   bool in_root() const { return text.empty() || text[0] != '/'; }
   auto operator<=>(const TreePath&) const = default;
 
-  TreePath parent() const;     // "" for a name directly below the root, "/" for "/x"
-  std::string name() const;    // last component; "" for "" and "/"
+  TreePath parent() const;   // "" for a name directly below the root, "/" for "/x"
+  std::string name() const;  // last component; "" for "" and "/"
   TreePath child(std::string_view name) const;
   bool is_below(const TreePath& ancestor) const;  // strictly
 

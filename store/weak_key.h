@@ -19,9 +19,9 @@ struct ImageInfo {
   std::string executable;    // real path of the image (/proc/PID/exe), absolute
   TreePath executable_path;  // the same, anchored
   Digest executable_hash;
-  TreePath interpreter;      // PT_INTERP; empty text "/" none
+  TreePath interpreter;  // PT_INTERP; empty text "/" none
   Digest interpreter_hash;
-  TreePath script;           // of a #! program; text "/" if none
+  TreePath script;  // of a #! program; text "/" if none
   Digest script_hash;
   std::vector<std::string> argv;
   std::vector<std::string> env;  // NAME=value, as found
@@ -29,31 +29,31 @@ struct ImageInfo {
   uint32_t umask = 022;
   uint32_t uid = 0, gid = 0;
   std::vector<uint32_t> groups;
-  uint64_t capabilities = 0;    // effective
+  uint64_t capabilities = 0;  // effective
   uint64_t ignored_signals = 0;
   std::string kernel_release, node_name, cpu_flags_hash;
   StreamShape shape[3] = {StreamShape::kOther, StreamShape::kOther, StreamShape::kOther};
 };
 
-// The base name of the image that rules about programs go by: "gcc-12" and "x86_64-linux-gnu-gcc-12"
-// are "gcc", "python3.11" is "python", "gawk" stays.
+// The base name of the image that rules about programs go by: "gcc-12" and
+// "x86_64-linux-gnu-gcc-12" are "gcc", "python3.11" is "python", "gawk" stays.
 std::string image_name(const std::string& executable);
 
 // The lists of design.md section 4; names are image_name()s.
-bool mtime_ignored(const std::string& image);       // compilers, assemblers, linkers…
-bool mtime_matters(const std::string& image);       // tar, cp, git, ninja…
-bool overwrites_blindly(const std::string& image);  // compilers, as, ld
-bool ignores_cwd(const std::string& image);         // compilers
-bool never_recorded(const std::string& image);      // date, uuidgen, mktemp, sleep…
-bool never_skipped_whole(const std::string& image); // records_mtimes: ninja
-bool is_shell(const std::string& image);            // sh, dash, bash, zsh, ksh, busybox
+bool mtime_ignored(const std::string& image);        // compilers, assemblers, linkers…
+bool mtime_matters(const std::string& image);        // tar, cp, git, ninja…
+bool overwrites_blindly(const std::string& image);   // compilers, as, ld
+bool ignores_cwd(const std::string& image);          // compilers
+bool never_recorded(const std::string& image);       // date, uuidgen, mktemp, sleep…
+bool never_skipped_whole(const std::string& image);  // records_mtimes: ninja
+bool is_shell(const std::string& image);             // sh, dash, bash, zsh, ksh, busybox
 
 struct WeakKey {
   Digest digest;
-  bool root_bound = false;     // the absolute root stands in argv or the environment (PWD aside)
+  bool root_bound = false;  // the absolute root stands in argv or the environment (PWD aside)
   std::string root_reason;
-  Digest command;              // executable path, argv, cwd: explain's handle on earlier runs
-  Store::KeyParts parts;       // each part that went in, for explain ("env PATH", "argv", …)
+  Digest command;         // executable path, argv, cwd: explain's handle on earlier runs
+  Store::KeyParts parts;  // each part that went in, for explain ("env PATH", "argv", …)
 };
 
 // `root`: absolute root of the mount. See design.md "The weak key".

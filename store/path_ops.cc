@@ -1,0 +1,165 @@
+#include "store/path_ops.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstring>
+
+#include "store/observer.h"
+
+namespace pcache::store::path_ops {
+
+namespace {
+
+struct ProcPath {
+  // xattr calls take no O_PATH descriptor; its name under /proc/self/fd leads to the very inode.
+  explicit ProcPath(int fd) { snprintf(text, sizeof text, "/proc/self/fd/%d", fd); }
+  char text[32];
+};
+
+char type_of_dirent(int dir, const dirent64& entry) {
+  switch (entry.d_type) {
+    case DT_REG:
+      return 'f';
+    case DT_DIR:
+      return 'd';
+    case DT_LNK:
+      return 'l';
+    case DT_FIFO:
+      return 'p';
+    case DT_SOCK:
+      return 's';
+    case DT_CHR:
+      return 'c';
+    case DT_BLK:
+      return 'b';
+    default: {
+      struct stat st;
+      if (fstatat(dir, entry.d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) return 0;
+      return entry_type(st.st_mode);
+    }
+  }
+}
+
+// Calls `get(buffer, size)` as getxattr and listxattr want it: until the buffer is large enough.
+template <class Get>
+int read_growing(std::string* out, Get get) {
+  out->resize(256);
+  for (;;) {
+    const ssize_t got = get(out->data(), out->size());
+    if (got >= 0) {
+      out->resize(static_cast<size_t>(got));
+      return 0;
+    }
+    if (errno != ERANGE || out->size() >= 1u << 20) {
+      const int err = errno;
+      out->clear();
+      return err;
+    }
+    out->resize(out->size() * 8);
+  }
+}
+
+}  // namespace
+
+int open(Base base, const char* path, int flags, UniqueFd* fd) {
+  struct open_how how {};
+  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_NO_SYMLINKS | (base.beneath ? RESOLVE_BENEATH : 0);
+  for (;;) {
+    const long got = syscall(SYS_openat2, base.fd, *path ? path : ".", &how, sizeof how);
+    if (got >= 0) {
+      fd->reset(static_cast<int>(got));
+      return 0;
+    }
+    if (errno != EINTR && errno != EAGAIN) return errno;
+  }
+}
+
+int open_path(Base base, const char* path, UniqueFd* fd) {
+  return open(base, path, O_PATH | O_NOFOLLOW, fd);
+}
+
+int stat(Base base, const char* path, struct stat* st) {
+  // A name directly below the base crosses no other name: one call instead of three.
+  const char* first = base.beneath ? path : path + 1;
+  if (strchr(first, '/') == nullptr && *path != '\0') {
+    return fstatat(base.fd, path, st, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+  }
+  if (*path == '\0') return fstat(base.fd, st) == 0 ? 0 : errno;
+  UniqueFd fd;
+  if (const int err = open_path(base, path, &fd)) return err;
+  return fstat(fd.get(), st) == 0 ? 0 : errno;
+}
+
+int open_read(Base base, const char* path, UniqueFd* fd) {
+  // O_NONBLOCK: a FIFO that took the file's place must not hold us.
+  return open(base, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, fd);
+}
+
+int read_link(Base base, const char* path, std::string* target) {
+  UniqueFd fd;
+  if (const int err = open_path(base, path, &fd)) return err;
+  char buffer[PATH_MAX];
+  const ssize_t got = readlinkat(fd.get(), "", buffer, sizeof buffer);
+  // With an empty path the kernel calls something that is no link ENOENT.
+  if (got < 0) return errno == ENOENT ? EINVAL : errno;
+  target->assign(buffer, static_cast<size_t>(got));
+  return 0;
+}
+
+int list(Base base, const char* path, std::vector<DirEntry>* entries) {
+  UniqueFd fd;
+  if (const int err = open(base, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, &fd)) return err;
+  entries->clear();
+  alignas(dirent64) char buffer[32 * 1024];
+  for (;;) {
+    const long got = syscall(SYS_getdents64, fd.get(), buffer, sizeof buffer);
+    if (got < 0) return errno;
+    if (got == 0) return 0;
+    for (long at = 0; at < got;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
+      at += entry->d_reclen;
+      const char* name = entry->d_name;
+      if (name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'))) continue;
+      // Type 0: it vanished between getdents and stat, so that it was not there.
+      if (const char type = type_of_dirent(fd.get(), *entry)) entries->push_back({type, name});
+    }
+  }
+}
+
+int get_xattr(Base base, const char* path, const std::string& name, std::string* value) {
+  UniqueFd fd;
+  if (const int err = open_path(base, path, &fd)) return err;
+  const ProcPath proc(fd.get());
+  return read_growing(value, [&](char* data, size_t size) {
+    return getxattr(proc.text, name.c_str(), data, size);
+  });
+}
+
+int list_xattr(Base base, const char* path, std::string* names) {
+  UniqueFd fd;
+  if (const int err = open_path(base, path, &fd)) return err;
+  const ProcPath proc(fd.get());
+  return read_growing(names,
+                      [&](char* data, size_t size) { return listxattr(proc.text, data, size); });
+}
+
+int statfs(Base base, const char* path, struct statfs* buf) {
+  UniqueFd fd;
+  if (const int err = open_path(base, path, &fd)) return err;
+  return fstatfs(fd.get(), buf) == 0 ? 0 : errno;
+}
+
+int access(int fd, int bits) {
+  return syscall(SYS_faccessat2, fd, "", bits, AT_EMPTY_PATH) == 0 ? 0 : errno;
+}
+
+}  // namespace pcache::store::path_ops

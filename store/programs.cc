@@ -1,0 +1,101 @@
+// The lists of programs that rules go by (design: "rules that name programs mean images").
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <string_view>
+
+#include "store/weak_key.h"
+
+namespace pcache::store {
+
+namespace {
+
+constexpr std::string_view kCompilers[] = {
+    "as",        "c++",   "c89",         "c99",     "cc",       "cc1",    "cc1obj",   "cc1objplus",
+    "cc1plus",   "cicc",  "clang",       "clang++", "collect2", "cpp",    "cudafe++", "f951",
+    "fatbinary", "flang", "g++",         "gas",     "gcc",      "gdc",    "gfortran", "gnat1",
+    "gold",      "icc",   "icpx",        "icx",     "ld",       "ld.bfd", "ld.gold",  "ld.lld",
+    "ld.mold",   "lld",   "lto-wrapper", "lto1",    "mold",     "nasm",   "nvcc",     "ptxas",
+    "rustc",     "tcc",   "yasm",
+};
+
+constexpr std::string_view kConfigure[] = {"config.status", "configure"};
+
+// make is not here: it stats directories, and one whose objects it has just built is always newer.
+constexpr std::string_view kMtimeMatters[] = {
+    "7z",    "ar",    "bsdtar", "bzip2", "cp",  "cpio",  "git", "gzip", "install", "ls",
+    "ninja", "rsync", "samu",   "stat",  "tar", "unzip", "xz",  "zip",  "zstd",
+};
+
+constexpr std::string_view kNever[] = {
+    "date",   "dbus-uuidgen", "gdb",    "htop",    "iostat", "kill",  "killall", "logger",
+    "ltrace", "mktemp",       "pcache", "pcached", "perf",   "pgrep", "ping",    "pkill",
+    "ps",     "shuf",         "sleep",  "strace",  "stty",   "su",    "sudo",    "top",
+    "tty",    "uptime",       "usleep", "uuidgen", "vmstat", "w",     "watch",   "who",
+};
+
+constexpr std::string_view kShells[] = {"ash",  "bash",  "busybox", "dash", "fish", "ksh",
+                                        "mksh", "rbash", "sh",      "yash", "zsh"};
+
+// Programs whose version is written without a hyphen: python3.11, lua5.4, perl5.36.0.
+constexpr std::string_view kVersioned[] = {
+    "clang",  "g++",  "gcc", "gfortran", "guile",  "lua",  "luajit", "node",
+    "nodejs", "perl", "php", "pypy",     "python", "ruby", "tclsh",  "wish",
+};
+
+template <size_t N>
+bool contains(const std::string_view (&list)[N], std::string_view name) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
+}
+
+bool version_character(char c) { return c == '.' || std::isdigit(static_cast<unsigned char>(c)); }
+
+// "x86_64-linux-gnu-gcc" → "gcc".
+std::string_view without_triple(std::string_view name) {
+  for (const std::string_view system :
+       {"-linux-gnu", "-linux-musl", "-linux-android", "-w64-mingw32", "-none-eabi", "-unknown-elf",
+        "-none-elf", "-elf"}) {
+    const size_t at = name.find(system);
+    if (at == std::string_view::npos) continue;
+    const size_t hyphen = name.find('-', at + system.size());
+    if (hyphen != std::string_view::npos && hyphen + 1 < name.size())
+      return name.substr(hyphen + 1);
+  }
+  return name;
+}
+
+std::string_view without_version(std::string_view name) {
+  size_t end = name.size();
+  while (end > 0 && version_character(name[end - 1])) --end;
+  if (end == name.size() || end == 0) return name;
+  if (name[end - 1] == '-' && end > 1) return name.substr(0, end - 1);
+  return contains(kVersioned, name.substr(0, end)) ? name.substr(0, end) : name;
+}
+
+}  // namespace
+
+std::string image_name(const std::string& executable) {
+  std::string_view name = executable;
+  if (const size_t slash = name.rfind('/'); slash != std::string_view::npos) {
+    name.remove_prefix(slash + 1);
+  }
+  return std::string(without_version(without_triple(name)));
+}
+
+bool mtime_ignored(const std::string& image) {
+  return contains(kCompilers, image) || contains(kConfigure, image);
+}
+
+bool mtime_matters(const std::string& image) { return contains(kMtimeMatters, image); }
+
+bool overwrites_blindly(const std::string& image) { return contains(kCompilers, image); }
+
+bool ignores_cwd(const std::string& image) { return contains(kCompilers, image); }
+
+bool never_recorded(const std::string& image) { return contains(kNever, image); }
+
+bool never_skipped_whole(const std::string& image) { return image == "ninja" || image == "samu"; }
+
+bool is_shell(const std::string& image) { return contains(kShells, image); }
+
+}  // namespace pcache::store

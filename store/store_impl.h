@@ -1,0 +1,121 @@
+// StoreImpl: the store over a Database and a FileBlobStore.
+//
+// Three things are kept in memory and written behind: hash memos, own outputs and key parts. They
+// ride on the next put()'s batch, or go out when there are many, or on flush(). What a killed
+// daemon loses of them costs a miss or a hash, never a wrong answer.
+//
+// Locks, in this order, none held while a caller's code runs: write_mutex_ (one batch at a time, so
+// that an older value never overtakes a newer one), then one of candidates_mutex_, cache_mutex_,
+// memo_mutex_, behind_mutex_, stats_mutex_ (never two of these).
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/blob_store.h"
+#include "store/database.h"
+#include "store/lru.h"
+#include "store/store.h"
+
+namespace pcache::store {
+
+class StoreImpl : public Store, private BlobNotes {
+ public:
+  StoreImpl(std::string dir, const StoreOptions& options);
+  ~StoreImpl() override;
+  Result<void> start();
+
+  const std::string& dir() const override { return dir_; }
+  BlobStore& blobs() override { return blobs_; }
+  Result<std::vector<Candidate>> candidates(const Digest& weak) override;
+  Result<std::shared_ptr<const PathSet>> path_set(const Digest& digest) override;
+  Result<std::shared_ptr<const Record>> record(const Digest& strong) override;
+  Result<void> put(Record record) override;
+  void touch(const Digest& weak, const Digest& strong) override;
+  std::optional<Digest> memo(const Stamp& stamp) override;
+  void remember(const Stamp& stamp, const Digest& digest, int64_t now_ns) override;
+  Result<Digest> hash_file(int fd, const struct stat& st) override;
+  void remember_own(const Digest& weak, const std::string& root, const std::string& path,
+                    const Stamp& stamp) override;
+  std::optional<Stamp> own(const Digest& weak, const std::string& root,
+                           const std::string& path) override;
+  void remember_parts(const Digest& command, const KeyParts& parts) override;
+  std::optional<KeyParts> parts(const Digest& command) override;
+  std::optional<Digest> producer(const std::string& path) override;
+  Result<void> put_run(const std::string& json, uint64_t hits, uint64_t misses,
+                       uint64_t uncacheable, uint64_t saved_ns, uint64_t bytes_served) override;
+  std::optional<std::string> last_run() override;
+  StoreStats stats() override;
+  void zero_stats() override;
+  Result<void> clear() override;
+  Result<void> flush() override;
+
+ private:
+  struct Used {
+    Candidate candidate;
+    int64_t used_ns = 0;
+  };
+  using UsedList = std::vector<Used>;
+  struct BehindKey {
+    Column column;
+    std::string key;
+    bool operator==(const BehindKey&) const = default;
+  };
+  struct BehindHash {
+    size_t operator()(const BehindKey& k) const {
+      return std::hash<std::string>()(k.key) ^ static_cast<size_t>(k.column);
+    }
+  };
+  using Behind = std::unordered_map<BehindKey, std::string, BehindHash>;
+
+  // BlobNotes
+  std::optional<Stamp> load(const Digest& digest) override;
+  bool each(const std::function<void(const Digest&, const Stamp&)>& visit) override;
+
+  Result<void> check_format();
+  Result<void> load_meta();
+  Result<UsedList> used_list(const Digest& weak);
+  void cache_used_list(const Digest& weak, const UsedList& list);
+  Result<void> check_blobs(const Record& record);
+
+  // Written behind.
+  void write_later(Column column, std::string key, std::string value);
+  std::optional<std::string> read_behind(Column column, const std::string& key);
+  // Writes `batch` and all that waits; write_mutex_ is held.
+  Result<void> write_locked(Batch batch);
+  Result<void> write_behind();
+  std::string encode_stats_locked() const;
+
+  const std::string dir_;
+  const std::string store_dir_;
+  const StoreOptions options_;
+  FileIo& io_;
+  std::unique_ptr<Database> db_;
+  FileBlobStore blobs_;
+
+  std::mutex write_mutex_;
+
+  std::mutex candidates_mutex_;
+  Lru<Digest, UsedList, DigestHash> used_lists_;
+
+  std::mutex cache_mutex_;
+  Lru<Digest, std::shared_ptr<const PathSet>, DigestHash> path_sets_;
+  Lru<Digest, std::shared_ptr<const Record>, DigestHash> records_;
+
+  std::mutex memo_mutex_;
+  std::unordered_map<Stamp, Digest, StampHash> memo_;
+  std::vector<std::pair<Stamp, Digest>> new_memos_;
+
+  std::mutex behind_mutex_;
+  Behind behind_;
+
+  std::mutex stats_mutex_;
+  StoreStats stats_;
+  uint64_t record_count_ = 0;
+  uint64_t next_run_ = 1;
+};
+
+}  // namespace pcache::store
