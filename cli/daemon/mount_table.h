@@ -1,0 +1,107 @@
+// MountTable: every mount of this daemon, who uses it, and when it goes.
+//
+// A mount made by `pcache mount` stays until it is unmounted. One that a run made for itself
+// ("temporary") goes when its last session ends; if a process is still in it then, that is tried
+// again, with growing pauses.
+//
+// Thread-safe. Nothing that touches a mounted path or waits for a mount is done under the lock; an
+// entry in transition (mounting, unmounting) makes others wait.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/locations.h"
+#include "fusefs/mount.h"
+
+namespace pcache::cli {
+
+class MountTable {
+  struct Entry;
+
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // A session's hold on a mount; ends the temporary ones with the last of them.
+  class Lease {
+   public:
+    Lease() = default;
+    Lease(Lease&& other) noexcept;
+    Lease& operator=(Lease&&) = delete;
+    ~Lease();
+    fusefs::Mount& mount() const;
+    bool temporary() const;
+
+   private:
+    friend class MountTable;
+    Lease(MountTable* table, std::shared_ptr<Entry> entry)
+        : table_(table), entry_(std::move(entry)) {}
+    MountTable* table_ = nullptr;
+    std::shared_ptr<Entry> entry_;
+  };
+
+  struct Listed {
+    fusefs::MountStatus status;
+    bool temporary = false;
+    size_t sessions = 0;
+  };
+
+  // `changed` is called, with no lock held, when a mount comes, goes or has to be tried again.
+  MountTable(Locations locations, std::function<void()> changed);
+
+  // For a run: the mount on `dir`, made when there is none.
+  Result<Lease> acquire(const std::string& dir, bool passthrough);
+  // For `pcache mount`; gives whether contents pass through the kernel.
+  Result<bool> add(const std::string& dir, bool passthrough);
+  // `progress` is called while served files are published and returns false to give up. An error of
+  // kind kBusy: processes are in it.
+  Result<void> remove(const std::string& dir, bool lazy,
+                      const std::function<bool(const fusefs::MountStatus&)>& progress);
+  // Clears a dead mount of an earlier daemon.
+  Result<void> clear_dead(const std::string& dir);
+
+  std::vector<Listed> list();
+  bool empty();
+  void forget_vanished();  // those that somebody unmounted behind our back
+  std::optional<Clock::time_point> next_retry();
+  void retry();       // temporary mounts whose pause is over
+  void remove_all();  // the daemon stops: publishes, then unmounts, lazily where it must
+
+ private:
+  enum class State { kMounting, kReady, kUnmounting };
+  struct Entry {
+    std::string dir;
+    std::unique_ptr<fusefs::Mount> mount;
+    State state = State::kMounting;
+    std::atomic<bool> temporary{true};
+    size_t sessions = 0;
+    std::chrono::milliseconds pause{0};
+    std::optional<Clock::time_point> retry_at;
+  };
+  using EntryPtr = std::shared_ptr<Entry>;
+
+  Result<void> check_place(const std::string& dir);
+  Result<EntryPtr> obtain(std::unique_lock<std::mutex>& lock, const std::string& dir,
+                          bool passthrough, bool* created);
+  Result<void> take_down(std::unique_lock<std::mutex>& lock, const EntryPtr& entry, bool lazy,
+                         const std::function<bool(const fusefs::MountStatus&)>& progress);
+  void release(const EntryPtr& entry);
+  void end_temporary(std::unique_lock<std::mutex>& lock, const EntryPtr& entry);
+  static bool vanished(const Entry& entry);
+
+  const Locations locations_;
+  const std::function<void()> changed_;
+  std::mutex mutex_;
+  std::condition_variable settled_;
+  std::map<std::string, EntryPtr> entries_;
+};
+
+}  // namespace pcache::cli

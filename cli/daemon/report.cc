@@ -1,0 +1,113 @@
+#include "cli/daemon/report.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/text.h"
+
+namespace pcache::cli {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+constexpr int64_t kLineTimeoutMs = 1000;
+
+OrderedJson execution_json(const tracer::ExecutionReport& execution) {
+  OrderedJson reasons = OrderedJson::array();
+  for (const store::Reason& reason : execution.reasons) {
+    reasons.push_back({{"code", reason.code}, {"path", reason.path}, {"detail", reason.detail}});
+  }
+  return {{"id", execution.id},
+          {"parent", execution.parent},
+          {"pid", execution.pid},
+          {"argv", execution.argv},
+          {"cwd", execution.cwd},
+          {"outcome", tracer::outcome_name(execution.outcome)},
+          {"reasons", std::move(reasons)},
+          {"exit_status", execution.exit_status},
+          {"cpu_s", execution.cpu_s},
+          {"saved_s", execution.saved_s},
+          {"facts", execution.facts},
+          {"effects", execution.effects},
+          {"recorded", execution.recorded},
+          {"stops", execution.stops}};
+}
+
+int64_t now_ms() {
+  struct timespec now {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+}  // namespace
+
+std::string report_json(const tracer::SessionReport& report) {
+  OrderedJson executions = OrderedJson::array();
+  for (const tracer::ExecutionReport& execution : report.executions) {
+    executions.push_back(execution_json(execution));
+  }
+  const OrderedJson out = {{"command", report.command},
+                           {"exit_status", report.exit_status},
+                           {"wall_s", report.wall_s},
+                           {"executions", std::move(executions)},
+                           {"hits", report.hits},
+                           {"misses", report.misses},
+                           {"uncacheable", report.uncacheable},
+                           {"saved_s", report.saved_s},
+                           {"bytes_served", report.bytes_served},
+                           {"warning", report.warning}};
+  return out.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+std::string summary_line(const tracer::SessionReport& report) {
+  return fmt::format("pcache: {}, {}, {} not cacheable; saved {}\n",
+                     counted(report.hits, "hit", "hits"), counted(report.misses, "miss", "misses"),
+                     report.uncacheable, format_seconds(report.saved_s));
+}
+
+Result<void> write_report(int fd, const std::string& json) {
+  const std::string text = json + "\n";
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error("cannot write the report");
+    done += static_cast<size_t>(n);
+  }
+  return {};
+}
+
+void write_line(int fd, const std::string& line) {
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) return;
+  // An own open file description of the same pipe or terminal can be non-blocking by itself.
+  UniqueFd own;
+  if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+    own.reset(::open(fmt::format("/proc/self/fd/{}", fd).c_str(),
+                     O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (!own) return;
+    fd = own.get();
+  }
+  const int64_t deadline = now_ms() + kLineTimeoutMs;
+  for (size_t done = 0; done < line.size();) {
+    const ssize_t n = S_ISSOCK(st.st_mode) ? ::send(fd, line.data() + done, line.size() - done,
+                                                    MSG_DONTWAIT | MSG_NOSIGNAL)
+                                           : ::write(fd, line.data() + done, line.size() - done);
+    if (n > 0) {
+      done += static_cast<size_t>(n);
+      continue;
+    }
+    if (n < 0 && errno == EINTR) continue;
+    const int64_t left = deadline - now_ms();
+    if (n == 0 || errno != EAGAIN || left <= 0) return;
+    struct pollfd ready = {fd, POLLOUT, 0};
+    ::poll(&ready, 1, static_cast<int>(left));
+  }
+}
+
+}  // namespace pcache::cli

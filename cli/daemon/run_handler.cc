@@ -1,0 +1,137 @@
+#include "cli/daemon/run_handler.h"
+
+#include <fmt/format.h>
+
+#include "cli/daemon/log.h"
+#include "cli/daemon/report.h"
+#include "cli/text.h"
+
+namespace pcache::cli {
+namespace {
+
+constexpr int kFilterTimeoutMs = 5000;
+
+class Run {
+ public:
+  Run(const RunServices& services, Channel& channel, Message request, pid_t client);
+  void perform();
+
+ private:
+  void refuse(const std::string& error, bool uncached);
+  void trace(fusefs::Mount& mount, bool temporary);
+  Result<UniqueFd> ask_for_filter();
+  void finish(fusefs::Mount& mount, bool temporary, const tracer::SessionReport& report);
+  void tell(const std::string& line) {
+    if (stderr_) write_line(stderr_.get(), line);
+  }
+
+  const RunServices& services_;
+  Channel& channel_;
+  const Message request_;
+  const pid_t client_;
+  const std::string root_;
+  UniqueFd stderr_, report_;
+  std::shared_ptr<store::Store> store_;
+};
+
+Run::Run(const RunServices& services, Channel& channel, Message request, pid_t client)
+    : services_(services),
+      channel_(channel),
+      request_(std::move(request)),
+      client_(client),
+      root_(request_.text("root")) {
+  auto& fds = const_cast<Message&>(request_).fds;
+  size_t next = 0;
+  if (request_.flag("stderr") && next < fds.size()) stderr_ = std::move(fds[next++]);
+  if (request_.flag("report") && next < fds.size()) report_ = std::move(fds[next++]);
+}
+
+void Run::refuse(const std::string& error, bool uncached) {
+  (void)channel_.send({{"ok", false}, {"error", error}, {"uncached", uncached}});
+}
+
+void Run::perform() {
+  store_ = services_.store.get();
+  // Without a store tracing has nothing to give but a report.
+  if (!store_ && !report_) {
+    return refuse("the cache is unusable: " + services_.store.problem(), /*uncached=*/true);
+  }
+  auto lease = services_.mounts.acquire(root_, !request_.flag("no_passthrough"));
+  if (!lease) return refuse(lease.error().to_string(), /*uncached=*/false);
+  trace(lease->mount(), lease->temporary());
+  // The lease ends here: a mount made for this run goes with its last session.
+  stderr_.reset();
+  report_.reset();
+  channel_.close();
+}
+
+Result<UniqueFd> Run::ask_for_filter() {
+  PCACHE_ASSIGN(const std::string program, tracer::filter_program());
+  const std::vector<uint8_t> bytes(program.begin(), program.end());
+  PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
+  PCACHE_ASSIGN(Message answer, channel_.receive(kFilterTimeoutMs));
+  if (!answer.flag("ok")) return make_error(ErrorKind::kUnsupported, answer.text("error"));
+  if (answer.fds.size() != 1) return make_error(ErrorKind::kInvalid, "no listener came");
+  return std::move(answer.fds[0]);
+}
+
+void Run::trace(fusefs::Mount& mount, bool temporary) {
+  tracer::SessionOptions options;
+  options.read_only = request_.flag("read_only");
+  options.recache = request_.flag("recache");
+  options.command = request_.body.value("argv", std::vector<std::string>());
+  mount.invalidate_all();
+  const auto session = tracer::Session::create(mount, store_.get(), options);
+  if (!services_.sessions.add(session.get(), client_, root_, options.command)) {
+    return refuse("the daemon is stopping", /*uncached=*/true);
+  }
+  bool released = false;
+  const auto release = [&] {
+    released = true;
+    (void)channel_.send({{"ok", true}, {"step", "go"}});
+    channel_.close();
+  };
+  const auto result = session->run(
+      client_, [&] { return ask_for_filter(); }, release,
+      [&](const tracer::SessionReport& report) { finish(mount, temporary, report); });
+  services_.sessions.remove(session.get());
+  if (result) return;
+  log_line(fmt::format("session of pid {}: {}", client_, result.error().to_string()));
+  if (!released) refuse("cannot trace: " + result.error().to_string(), /*uncached=*/true);
+}
+
+// On the tracer thread, before the command's parent can see it end.
+void Run::finish(fusefs::Mount& mount, bool temporary, const tracer::SessionReport& report) {
+  std::string warning = report.warning;
+  if (!store_) warning = "the cache is unusable: " + services_.store.problem();
+  // The shell that waits for a run whose mount is its own stands below the mount, where what is
+  // still served does not exist yet.
+  if (temporary) {
+    if (auto published = mount.publish_all([] { return false; }); !published) {
+      warning = "cannot write back outputs: " + published.error().to_string();
+    }
+  }
+  const std::string json = report_json(report);
+  if (report_) {
+    if (auto written = write_report(report_.get(), json); !written) {
+      tell("pcache: warning: " + written.error().to_string() + "\n");
+    }
+    report_.reset();
+  }
+  if (!warning.empty()) tell("pcache: warning: " + warning + "\n");
+  if (!request_.flag("quiet")) tell(summary_line(report));
+  if (store_) {
+    const auto kept =
+        store_->put_run(json, report.hits, report.misses, report.uncacheable,
+                        static_cast<uint64_t>(report.saved_s * 1e9), report.bytes_served);
+    if (!kept) log_line("cannot keep the run's report: " + kept.error().to_string());
+  }
+}
+
+}  // namespace
+
+void handle_run(const RunServices& services, Channel& channel, Message request, pid_t client) {
+  Run(services, channel, std::move(request), client).perform();
+}
+
+}  // namespace pcache::cli

@@ -1,0 +1,41 @@
+#include "cli/daemon/session_table.h"
+
+namespace pcache::cli {
+
+using std::chrono::steady_clock;
+
+bool SessionTable::add(tracer::Session* session, pid_t pid, std::string root,
+                       std::vector<std::string> command) {
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return false;
+  entries_[session] = {pid, std::move(root), std::move(command), steady_clock::now()};
+  return true;
+}
+
+void SessionTable::remove(tracer::Session* session) {
+  const std::lock_guard lock(mutex_);
+  entries_.erase(session);
+}
+
+std::vector<SessionTable::Listed> SessionTable::list() {
+  const std::lock_guard lock(mutex_);
+  std::vector<Listed> listed;
+  for (const auto& [session, entry] : entries_) {
+    const std::chrono::duration<double> wall = steady_clock::now() - entry.start;
+    listed.push_back({entry.pid, entry.root, entry.command, wall.count(), session->status_line()});
+  }
+  return listed;
+}
+
+bool SessionTable::empty() {
+  const std::lock_guard lock(mutex_);
+  return entries_.empty();
+}
+
+void SessionTable::kill_all() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  for (const auto& [session, entry] : entries_) session->kill_all();
+}
+
+}  // namespace pcache::cli

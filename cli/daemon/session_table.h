@@ -1,0 +1,45 @@
+// SessionTable: the traced commands of this daemon. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "tracer/session.h"
+
+namespace pcache::cli {
+
+class SessionTable {
+ public:
+  struct Listed {
+    pid_t pid = 0;
+    std::string root;
+    std::vector<std::string> command;
+    double wall_s = 0;
+    std::string status;
+  };
+
+  // The session must be removed before it is destroyed. False once kill_all() was called.
+  bool add(tracer::Session* session, pid_t pid, std::string root, std::vector<std::string> command);
+  void remove(tracer::Session* session);
+  std::vector<Listed> list();
+  bool empty();
+  void kill_all();  // and refuses new ones
+
+ private:
+  struct Entry {
+    pid_t pid;
+    std::string root;
+    std::vector<std::string> command;
+    std::chrono::steady_clock::time_point start;
+  };
+  std::mutex mutex_;
+  std::map<tracer::Session*, Entry> entries_;
+  bool stopped_ = false;
+};
+
+}  // namespace pcache::cli

@@ -1,0 +1,38 @@
+// StoreHolder: the daemon's store, opened when it is first needed.
+//
+// Where it cannot be opened (full disk, damaged, newer format, not writable) the daemon goes on
+// without one and tries again at most once a second when somebody asks. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "store/store.h"
+
+namespace pcache::cli {
+
+class StoreHolder {
+ public:
+  explicit StoreHolder(std::string dir) : dir_(std::move(dir)) {}
+
+  std::shared_ptr<store::Store> get();  // null when unusable: problem() says why
+  std::string problem();
+  // Empties the store. An unusable one is removed and made anew; gives the bytes freed.
+  Result<uint64_t> clear();
+  void close();  // flushes
+
+ private:
+  std::shared_ptr<store::Store> get_locked();
+
+  const std::string dir_;
+  std::mutex mutex_;
+  std::shared_ptr<store::Store> store_;
+  Error problem_;
+  bool failed_ = false;
+  std::chrono::steady_clock::time_point retry_at_;
+};
+
+}  // namespace pcache::cli

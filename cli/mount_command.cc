@@ -1,0 +1,37 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/text.h"
+#include "cli/working_dir.h"
+
+namespace pcache::cli {
+
+int mount_command(const MountArguments& arguments) {
+  const auto locations = Locations::find();
+  if (!locations) return fail(locations.error().to_string());
+  const auto dir = real_directory(*locations, arguments.dir);
+  if (!dir) return fail(dir.error().to_string());
+  auto connection = connect_or_start(*locations);
+  if (!connection) return fail(connection.error().to_string());
+
+  Json request = make_request("mount");
+  request["dir"] = *dir;
+  request["no_passthrough"] = arguments.no_passthrough;
+  const auto answer = ask(connection->channel, request);
+  if (!answer) return fail(answer.error().to_string());
+
+  fmt::print("Mounted {}{}.\n", printable(*dir),
+             answer->flag("passthrough") ? " (contents by kernel passthrough)" : "");
+  if (const std::string note = answer->text("note"); !note.empty()) warn(note);
+  const auto cwd = enter_working_dir(*locations);
+  if (cwd && is_inside(*cwd, *dir)) {
+    fmt::print("This shell was here before the mount: `cd .` enters it.\n");
+  }
+  fmt::print("Commands are cached under `pcache run -- CMD` and in `pcache shell`.\n");
+  return 0;
+}
+
+}  // namespace pcache::cli

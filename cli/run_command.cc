@@ -1,0 +1,247 @@
+// pcache run: this process becomes CMD, traced by the daemon (design.md section 8).
+//
+//   pcache                                    pcached
+//   PR_SET_PTRACER, request: run, stderr  ->  mounts the project where it is not mounted, seizes us
+//   chdir into the mount, install filter  <-  step: filter, the program
+//   the filter's listener                 ->  starts tracing
+//   execvp(CMD)                           <-  step: go
+//
+// Exit status, signals, terminal and job control are CMD's own, because it is this very process. Up
+// to the filter anything that fails in the daemon ends in CMD running uncached; from there to "go"
+// only sendmsg, recvmsg, read and close are safe: every other call may wait for a tracer.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/text.h"
+#include "cli/working_dir.h"
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+namespace pcache::cli {
+namespace {
+
+int exec_failed(const std::string& name, int error) {
+  if (error == ENOENT && name.find('/') == std::string::npos) {
+    return fail(printable(name) + ": command not found", kNotFound);
+  }
+  return fail(printable(name) + ": " + std::strerror(error),
+              error == ENOENT || error == ENOTDIR ? kNotFound : kNotExecutable);
+}
+
+int become(const std::vector<std::string>& command) {
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  ::execvp(argv[0], argv.data());
+  return exec_failed(command[0], errno);
+}
+
+// Looks CMD up as execvp will, so that a wrong name needs no daemon to be told. 0, or an errno.
+int look_up_program(const std::string& name) {
+  const auto check = [](const std::string& path) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0) return errno;
+    if (S_ISDIR(st.st_mode) || ::access(path.c_str(), X_OK) != 0) return EACCES;
+    return 0;
+  };
+  if (name.find('/') != std::string::npos) return check(name);
+  if (name.empty()) return ENOENT;
+  const char* variable = std::getenv("PATH");
+  const std::string path = variable == nullptr ? "/bin:/usr/bin" : variable;
+  int result = ENOENT;
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find(':', begin), path.size());
+    const std::string dir = path.substr(begin, end - begin);
+    const int error = check(dir.empty() ? name : dir + "/" + name);
+    if (error == 0) return 0;
+    if (error == EACCES) result = EACCES;
+    begin = end + 1;
+  }
+  return result;
+}
+
+long status_field(const std::string& file, const std::string& field) {
+  std::ifstream status(file);
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.compare(0, field.size(), field) == 0) return std::atol(line.c_str() + field.size());
+  }
+  return 0;
+}
+
+// TracerPid names the tracer *thread*; a pcached there means that what we start is traced already.
+bool traced_by_pcache() {
+  const long tracer = status_field("/proc/self/status", "TracerPid:");
+  if (tracer == 0) return false;
+  const long process = status_field(fmt::format("/proc/{}/status", tracer), "Tgid:");
+  std::ifstream file(fmt::format("/proc/{}/comm", process));
+  std::string name;
+  return std::getline(file, name) && name == "pcached";
+}
+
+// The listener, or an errno. Privileged processes need no no_new_privs, which would be inherited
+// for ever by all that CMD starts.
+Result<UniqueFd> install_filter(std::vector<uint8_t>& program) {
+  struct sock_fprog filter {};
+  filter.len = static_cast<unsigned short>(program.size() / sizeof(struct sock_filter));
+  filter.filter = reinterpret_cast<struct sock_filter*>(program.data());
+  unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    const long fd = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter);
+    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    if (errno == EACCES) {
+      if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) break;
+    } else if (errno == EINVAL && (flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) != 0) {
+      flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    } else {
+      break;
+    }
+  }
+  return system_error(errno == EBUSY ? "another program's seccomp listener is in the way"
+                                     : "cannot install the seccomp filter");
+}
+
+enum class Outcome { kGo, kUncached, kFailed };
+
+class Handshake {
+ public:
+  Handshake(const RunArguments& arguments, std::string cwd, std::string root)
+      : arguments_(arguments), cwd_(std::move(cwd)), root_(std::move(root)) {}
+
+  // kUncached and kFailed leave the reason in problem().
+  Outcome perform(const Connection& connection, int report_fd);
+  const std::string& problem() const { return problem_; }
+
+ private:
+  Outcome give_up(Outcome outcome, std::string problem) {
+    problem_ = std::move(problem);
+    return outcome;
+  }
+  Json request(std::vector<int>* fds, int stderr_fd, int report_fd) const;
+
+  const RunArguments& arguments_;
+  const std::string cwd_, root_;
+  std::string problem_;
+};
+
+Json Handshake::request(std::vector<int>* fds, int stderr_fd, int report_fd) const {
+  Json request = make_request("run");
+  request["cwd"] = cwd_;
+  request["root"] = root_;
+  request["argv"] = arguments_.command;
+  request["quiet"] = arguments_.quiet;
+  request["read_only"] = arguments_.read_only;
+  request["recache"] = arguments_.recache;
+  request["no_passthrough"] = arguments_.no_passthrough;
+  request["stderr"] = stderr_fd >= 0;
+  request["report"] = report_fd >= 0;
+  if (stderr_fd >= 0) fds->push_back(stderr_fd);
+  if (report_fd >= 0) fds->push_back(report_fd);
+  return request;
+}
+
+Outcome Handshake::perform(const Connection& connection, int report_fd) {
+  // Yama lets only a named process attach; without Yama this is EINVAL and not needed.
+  ::prctl(PR_SET_PTRACER, static_cast<unsigned long>(connection.daemon), 0, 0, 0);
+  std::vector<int> fds;
+  const int stderr_fd = ::fcntl(STDERR_FILENO, F_GETFD) >= 0 ? STDERR_FILENO : -1;
+  const Channel& channel = connection.channel;
+  if (auto sent = channel.send(request(&fds, stderr_fd, report_fd), fds); !sent) {
+    return give_up(Outcome::kUncached, "the daemon vanished");
+  }
+  auto answer = channel.receive();
+  if (!answer) return give_up(Outcome::kUncached, "the daemon vanished");
+  if (answer->text("step") != "filter" || !answer->body["program"].is_binary()) {
+    return give_up(answer->flag("uncached") ? Outcome::kUncached : Outcome::kFailed,
+                   answer->text("error"));
+  }
+  if (::chdir(cwd_.c_str()) != 0) {  // from the directory below the mount into the mount
+    const std::string reason =
+        fmt::format("cannot enter {} in the mount: {}", printable(cwd_), std::strerror(errno));
+    (void)channel.send({{"error", reason}});
+    return give_up(Outcome::kFailed, reason);
+  }
+  std::vector<uint8_t>& program = answer->body["program"].get_binary();
+  auto listener = install_filter(program);
+  if (!listener) {
+    (void)channel.send({{"error", listener.error().to_string()}});
+    return give_up(Outcome::kUncached, listener.error().to_string());
+  }
+  if (!channel.send({{"ok", true}}, {listener->get()})) {
+    return give_up(Outcome::kFailed, "the daemon vanished while it began to trace");
+  }
+  listener->reset();
+  answer = channel.receive();
+  if (answer && answer->text("step") == "go") return Outcome::kGo;
+  return give_up(Outcome::kFailed,
+                 answer ? answer->text("error") : "the daemon vanished while it began to trace");
+}
+
+// Not stdio: under a filter without a listener only plain calls still work.
+int fail_plainly(const std::string& problem) {
+  const std::string line = "pcache: " + problem + "\n";
+  (void)!::write(STDERR_FILENO, line.data(), line.size());
+  return kPcacheFailed;
+}
+
+}  // namespace
+
+int run_command(const RunArguments& arguments) {
+  if (const int error = look_up_program(arguments.command[0]); error != 0) {
+    return exec_failed(arguments.command[0], error);
+  }
+  if (arguments.disable) return become(arguments.command);
+  if (traced_by_pcache()) {
+    if (!arguments.report.empty()) {
+      warn("already inside a pcache run, whose report holds this one too: " +
+           printable(arguments.report) + " is not written");
+    }
+    return become(arguments.command);
+  }
+  const auto locations = Locations::find();
+  if (!locations) return fail(locations.error().to_string(), kPcacheFailed);
+  const auto cwd = enter_working_dir(*locations);
+  if (!cwd) return fail(cwd.error().to_string(), kPcacheFailed);
+  const auto root = choose_root(*locations, *cwd, arguments.root);
+  if (!root) return fail(root.error().to_string(), kPcacheFailed);
+
+  UniqueFd report;
+  if (!arguments.report.empty()) {
+    report.reset(::open(arguments.report.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!report) {
+      return fail(fmt::format("cannot write the report {}: {}", printable(arguments.report),
+                              std::strerror(errno)),
+                  kPcacheFailed);
+    }
+  }
+  auto connection = connect_or_start(*locations);
+  if (!connection) return fail(connection.error().to_string(), kPcacheFailed);
+
+  Handshake handshake(arguments, *cwd, *root);
+  switch (handshake.perform(*connection, report.get())) {
+    case Outcome::kGo:
+      break;
+    case Outcome::kUncached:
+      warn(handshake.problem() + "; running uncached");
+      break;
+    case Outcome::kFailed:
+      return fail_plainly(handshake.problem());
+  }
+  return become(arguments.command);
+}
+
+}  // namespace pcache::cli

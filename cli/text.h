@@ -1,0 +1,40 @@
+// How pcache writes to people: colours only on terminals, sizes in KiB, MiB and GiB, aligned
+// columns.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pcache::cli {
+
+std::string format_bytes(uint64_t bytes);    // "12 B", "3.4 MiB"
+std::string format_seconds(double seconds);  // "4.1 s", "12 ms", "1 h 02 min"
+std::string counted(uint64_t n, std::string_view singular, std::string_view plural);  // "1 miss"
+
+// A command line as a shell would take it, cut to `width` characters.
+std::string command_text(const std::vector<std::string>& argv, size_t width);
+// The same bytes with control characters made visible: for names in messages.
+std::string printable(std::string_view text);
+
+enum class Colour { kNone, kBold, kDim, kRed, kGreen, kYellow };
+
+// Paints for one descriptor: does nothing when it is no terminal, under NO_COLOR or TERM=dumb.
+class Painter {
+ public:
+  explicit Painter(int fd);
+  std::string operator()(Colour colour, const std::string& text) const;
+  bool terminal() const { return terminal_; }
+
+ private:
+  bool terminal_ = false;
+  bool colours_ = false;
+};
+
+size_t terminal_width(int fd);  // 100 when it is no terminal
+
+// Prints rows with columns aligned two blanks apart; trailing blanks are dropped.
+std::string aligned(const std::vector<std::vector<std::string>>& rows, const std::string& indent);
+
+}  // namespace pcache::cli
