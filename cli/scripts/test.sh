@@ -1,0 +1,25 @@
+#!/bin/bash
+# test.sh [CTEST OPTION...]: installs the packages, builds everything, runs all tests.
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+"$here/build.sh" || exit 1
+cd "$here/../.." || exit 1
+
+# Tests run commands as other users too. As root, a container's /dev/fuse can be made usable for them.
+if [ "$(id -u)" = 0 ]; then
+  [ -e /dev/fuse ] || mknod /dev/fuse c 10 229 2> /dev/null
+  chmod 0666 /dev/fuse 2> /dev/null
+fi
+if ! [ -r /dev/fuse ] || ! [ -w /dev/fuse ]; then
+  echo "test.sh: /dev/fuse cannot be opened: tests that mount will fail (load the fuse module, or run the container with --device /dev/fuse)" >&2
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+start=$SECONDS
+ctest --preset release "$@" | tee "$log"
+status=${PIPESTATUS[0]}
+echo
+echo "== $(grep -E 'tests? passed|No tests were found' "$log" | tail -1) ($((SECONDS - start)) s)"
+sed -n '/The following tests FAILED/,$p' "$log"
+exit "$status"
