@@ -1,16 +1,17 @@
 // Mount: a passthrough file system over a directory, mounted over the directory itself.
 //
 // The lower directory is opened before mounting; everything goes through that descriptor. Nodes are
-// keyed by the lower (dev, ino) — never by a blob's — and hold an O_PATH descriptor; a node may have
-// several names (hard links). FUSE threads wait for nobody: they take the node table's lock and the
-// served table's lock (in this order), call the lower file system, and post to the listener, which
-// must not block. Kernel notifications (invalidate) are sent with no lock held, never by a handler.
+// keyed by the lower (dev, ino) — never by a blob's — and hold an O_PATH descriptor; a node may
+// have several names (hard links). FUSE threads wait for nobody: they take the node table's lock
+// and the served table's lock (in this order), call the lower file system, and post to the
+// listener, which must not block. Kernel notifications (invalidate) are sent with no lock held,
+// never by a handler.
 //
-// Served files (design.md section 5): an inode reserved by O_TMPFILE in the lower directory whose name
-// exists in the mount only; reads come from the blob (kernel passthrough where possible); a worker
-// copies the blob into the inode and publishes it with linkat. A write open, truncate, link, rename or
-// chmod publishes first; where old readers still have the blob the open is answered with ESTALE, so
-// that the kernel looks up again and finds a new node.
+// Served files (design.md section 5): an inode reserved by O_TMPFILE in the lower directory whose
+// name exists in the mount only; reads come from the blob (kernel passthrough where possible); a
+// worker copies the blob into the inode and publishes it with linkat. A write open, truncate, link,
+// rename or chmod publishes first; where old readers still have the blob the open is answered with
+// ESTALE, so that the kernel looks up again and finds a new node.
 #pragma once
 
 #include <sys/types.h>
@@ -27,15 +28,25 @@
 namespace pcache::fusefs {
 
 struct MountOptions {
-  std::string dir;            // absolute real path
-  bool passthrough = true;    // use the kernel's passthrough when it can be had
-  bool allow_other = true;    // where root or user_allow_other in fuse.conf allows
-  // How long the kernel may keep names and attributes, in seconds. While no other way into the lower
-  // tree exists than this mount and pcache's own replays (which invalidate), long is right.
+  std::string dir;          // absolute real path
+  bool passthrough = true;  // use the kernel's passthrough when it can be had
+  bool allow_other = true;  // where root or user_allow_other in fuse.conf allows
+  // How long the kernel may keep names and attributes, in seconds. While no other way into the
+  // lower tree exists than this mount and pcache's own replays (which invalidate), long is right.
   double cache_seconds = 1.0;
 };
 
-enum class TreeOp : uint8_t { kOpenRead, kOpenWrite, kCreate, kRemove, kRename, kLink, kMakeDir, kSetAttr, kList };
+enum class TreeOp : uint8_t {
+  kOpenRead,
+  kOpenWrite,
+  kCreate,
+  kRemove,
+  kRename,
+  kLink,
+  kMakeDir,
+  kSetAttr,
+  kList
+};
 
 // Told of operations in the tree by thread id (0 where the kernel does not know). Called on FUSE
 // threads: must not block, allocate little, and never touch the mount.
@@ -43,23 +54,27 @@ class TreeListener {
  public:
   virtual ~TreeListener() = default;
   virtual void on_tree_op(pid_t tid, TreeOp op, const std::string& rel, bool succeeded) = 0;
+  // A served file is now an ordinary one: same inode number and mtime, but a new ctime, so stamps
+  // taken before no longer match. Called on the worker.
+  virtual void on_published(const std::string& /*rel*/, const store::Digest& /*contents*/,
+                            const struct stat& /*st*/) {}
 };
 
 struct MountStatus {
   std::string dir;
   bool passthrough = false;
-  uint64_t requests = 0;       // FUSE requests answered
+  uint64_t requests = 0;  // FUSE requests answered
   uint64_t nodes = 0;
-  uint64_t served_pending = 0; // files not published yet
+  uint64_t served_pending = 0;  // files not published yet
   uint64_t served_bytes_pending = 0;
   uint64_t write_handles = 0;  // open handles that may write
 };
 
 class Mount : public store::Tree {
  public:
-  // Mounts. A dead mount of pcache's own (ENOTCONN) found at `dir` is cleared first. Errors name the
-  // directory, the reason and the remedy: no /dev/fuse, no fusermount3, not a directory, already
-  // mounted, read-only file system.
+  // Mounts. A dead mount of pcache's own (ENOTCONN) found at `dir` is cleared first. Errors name
+  // the directory, the reason and the remedy: no /dev/fuse, no fusermount3, not a directory,
+  // already mounted, read-only file system.
   static Result<std::unique_ptr<Mount>> create(const MountOptions& options);
   ~Mount() override = default;
 

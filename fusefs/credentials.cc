@@ -1,0 +1,84 @@
+#include "fusefs/credentials.h"
+
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdint>
+
+namespace pcache::fusefs {
+namespace {
+
+// The thread's capabilities: all it may have, and the same without CAP_FSETID.
+struct ThreadState {
+  bool privileged = false;  // can switch fsuid and has CAP_FSETID to drop
+  bool own_umask = false;
+  gid_t gid = 0;
+  __user_cap_data_struct full[2]{};
+  __user_cap_data_struct reduced[2]{};
+};
+thread_local ThreadState t_state;
+
+bool set_caps(const __user_cap_data_struct* data) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  return ::syscall(SYS_capset, &header, data) == 0;
+}
+
+}  // namespace
+
+void enter_acting_thread() {
+  ThreadState& t = t_state;
+  if (::unshare(CLONE_FS) == 0) {
+    ::umask(0);
+    t.own_umask = true;
+  }
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  if (::syscall(SYS_capget, &header, t.full) != 0) return;
+  const uint32_t fsetid = 1u << CAP_FSETID;
+  const uint32_t setids = (1u << CAP_SETUID) | (1u << CAP_SETGID);
+  if (::geteuid() != 0 || (t.full[0].effective & fsetid) == 0 ||
+      (t.full[0].effective & setids) != setids) {
+    return;
+  }
+  t.gid = ::getegid();
+  t.reduced[0] = t.full[0];
+  t.reduced[1] = t.full[1];
+  t.reduced[0].effective &= ~fsetid;
+  t.privileged = set_caps(t.reduced);
+}
+
+bool has_own_umask() { return t_state.own_umask; }
+
+ActAs::ActAs(uid_t uid, gid_t gid, mode_t umask, mode_t mode) {
+  if (t_state.own_umask && umask != 0) {
+    ::umask(umask);
+    masked_ = true;
+  }
+  const bool other = uid != 0 || gid != t_state.gid;
+  if (!t_state.privileged || (!other && (mode & (S_ISUID | S_ISGID)) == 0)) return;
+  switched_ = true;
+  if (other) ::setfsgid(gid);
+  if (other) ::setfsuid(uid);  // drops the file capabilities; set_caps brings them back
+  set_caps(t_state.full);
+}
+
+ActAs::~ActAs() {
+  if (masked_) ::umask(0);
+  if (!switched_) return;
+  ::setfsuid(0);
+  ::setfsgid(t_state.gid);
+  set_caps(t_state.reduced);
+}
+
+KeepSetIdBits::KeepSetIdBits() {
+  if (t_state.privileged) set_caps(t_state.full);
+}
+
+KeepSetIdBits::~KeepSetIdBits() {
+  if (t_state.privileged) set_caps(t_state.reduced);
+}
+
+}  // namespace pcache::fusefs
