@@ -1,0 +1,381 @@
+// At each exec, before the new image's first instruction: what it is, whether it must run, and what its
+// hit means for its ancestors.
+#include <signal.h>
+#include <fcntl.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "store/replay.h"
+#include "tracer/traced_session.h"
+
+namespace pcache::tracer {
+
+using store::Effect;
+using store::EffectKind;
+using store::Fact;
+using store::FactKey;
+using store::FactKind;
+
+namespace {
+
+uint64_t number_in(const std::string& text, size_t at) {
+  return std::strtoull(text.c_str() + at, nullptr, 10);
+}
+
+// The descriptors of make's jobserver, which its children may read and write freely.
+std::set<int> jobserver_fds(const std::vector<std::string>& env) {
+  std::set<int> fds;
+  for (const std::string& variable : env) {
+    if (!variable.starts_with("MAKEFLAGS=")) continue;
+    for (const char* option : {"--jobserver-auth=", "--jobserver-fds="}) {
+      const size_t at = variable.find(option);
+      if (at == std::string::npos) continue;
+      const size_t first = at + std::strlen(option);
+      const size_t comma = variable.find(',', first);
+      if (comma == std::string::npos) continue;
+      fds.insert(static_cast<int>(number_in(variable, first)));
+      fds.insert(static_cast<int>(number_in(variable, comma + 1)));
+    }
+  }
+  return fds;
+}
+
+uint8_t aspects_of_effect(const Effect& effect, bool existed) {
+  switch (effect.kind) {
+    case EffectKind::kFile:
+      return effect.in_place && existed ? kContents | kTimes
+                                        : kExistence | kContents | kAttributes | kTimes;
+    case EffectKind::kMeta:
+      return effect.mtime_ns ? kAttributes | kTimes : kAttributes;
+    case EffectKind::kTouch:
+      return kTimes;
+    case EffectKind::kOffset:
+      return 0;
+    default:
+      return kExistence | kContents | kAttributes | kTimes;
+  }
+}
+
+}  // namespace
+
+void TracedSession::describe_descriptors(Execution& e, Process& process) {
+  const std::set<int> jobserver = jobserver_fds(e.image.env);
+  std::map<int, std::shared_ptr<StreamTag>> tags;
+  process.inherited.clear();
+  const Tid tid{process.pid};
+  for (const OpenFd& open : open_fds(tid)) {
+    const auto old = process.tags.find(open.fd);
+    std::shared_ptr<StreamTag> parent =
+        old != process.tags.end() && old->second->link == open.link ? old->second : nullptr;
+    const FdKind kind = classify(open.link);
+    if (open.fd <= 2) {
+      tags[open.fd] = std::make_shared<StreamTag>(
+          StreamTag{e.id, open.fd, open.link, false, false, std::move(parent)});
+      e.image.shape[open.fd] =
+          kind == FdKind::kNull ? store::StreamShape::kNull : store::StreamShape::kOther;
+      if (open.fd == 0 && kind == FdKind::kFile)
+        if (const std::optional<FdInfo> info = fd_info(tid, 0)) e.stdin_use.offset_at_exec = info->offset;
+      continue;
+    }
+    if (parent) {  // a copy of an ancestor's stream
+      tags[open.fd] = std::move(parent);
+      continue;
+    }
+    if (jobserver.contains(open.fd) || kind == FdKind::kNull) continue;
+    process.inherited[open.fd] = open.link;
+    e.inherited.insert(open.link);
+    if (leaked_.contains(open.link)) continue;  // counts when it is written to
+    const bool handed_on = kind == FdKind::kPipe || kind == FdKind::kSocket || kind == FdKind::kFile;
+    if (!handed_on) continue;
+    const std::optional<FdInfo> info = fd_info(tid, open.fd);
+    struct stat st {};
+    const bool directory =
+        kind == FdKind::kFile &&
+        observer_.stat(TreePath::from_absolute(open.link, observer_.tree().root()), &st) == 0 &&
+        S_ISDIR(st.st_mode);
+    if (!directory && info && (info->flags & O_ACCMODE) != O_WRONLY)
+      ledger_.refuse(e, "inherited-descriptor", "",
+                     "it can read descriptor " + std::to_string(open.fd) + ", " + open.link, false);
+  }
+  for (int fd = 0; fd <= 2; ++fd)
+    if (!tags.contains(fd)) e.image.shape[fd] = store::StreamShape::kClosed;
+  process.tags = std::move(tags);
+}
+
+void TracedSession::describe_image(Execution& e, Process& process, const ReadImage& image) {
+  e.image = image.info;
+  e.image_name = store::image_name(image.info.executable);
+  e.blind_image = store::overwrites_blindly(e.image_name);
+  e.cwd = image.info.cwd;
+  // The program's files are inputs of whoever ran it; its own weak key holds them already.
+  Execution& parent = *e.parent;
+  if (!parent.is_session())
+    for (const ReadImage::File& file : image.files)
+      ledger_.observe_content(parent, file.path, 0, file.st);
+  for (const std::string& named : image.named) {
+    const Resolved at = interpreter_.resolve(Tid{process.pid}, process, image.info.cwd, named, true);
+    interpreter_.observe_way(e, at);
+    if (at.err != 0) continue;
+    ledger_.observe_content(e, at.path, 0, at.st);
+    if (e.image.interpreter.text != "/") continue;
+    store::Digest hash;
+    if (observer_.content_hash(at.path, at.st, &hash) == 0) {
+      e.image.interpreter = at.path;
+      e.image.interpreter_hash = hash;
+    }
+  }
+}
+
+std::optional<store::Reason> TracedSession::refuse_at_start(const Execution& e,
+                                                            const ReadImage& image) const {
+  if (image.refusal) return image.refusal;
+  if (image.credentials.euid != ::geteuid() || image.credentials.fsuid != ::geteuid())
+    return store::Reason{"other-user", "", "it runs as user " + std::to_string(image.credentials.euid)};
+  if (image.credentials.uid != image.credentials.euid)
+    return store::Reason{"setuid", e.image.executable, "it runs with other privileges"};
+  for (const std::string& argument : e.image.argv) {
+    if (argument.empty() || argument.size() > 4096) continue;
+    const std::string absolute = argument[0] == '/' ? argument : e.cwd + "/" + argument;
+    const TreePath path = TreePath::from_absolute(absolute, observer_.tree().root());
+    if (ledger_.is_temporary_of_ancestor(e, path))
+      return store::Reason{"temporary-name", path.text, "an argument names a temporary file"};
+  }
+  return std::nullopt;
+}
+
+void TracedSession::on_exec(Tid tid) {
+  const std::lock_guard guard(lock_);
+  unsigned long former = 0;
+  ::ptrace(PTRACE_GETEVENTMSG, tid.value, nullptr, &former);
+  Process* process = lineage_.process(tid.value);
+  if (process == nullptr) return;
+  lineage_.keep_leader_only(*process);
+  traced_calls_.erase(tid.value);
+  process->stub.reset();
+  process->replaying = false;
+
+  Execution& parent = *process->execution;
+  Execution& e = ledger_.open(parent, process->pid);
+  e.live = 1;  // the parent loses a process and gains a child
+  e.started_ns = monotonic_now_ns();
+  process->execution = &e;
+  ++e.stops;
+
+  const ReadImage image = images_.read(tid, process->pending_exec);
+  process->pending_exec.clear();
+  describe_image(e, *process, image);
+  describe_descriptors(e, *process);
+  e.weak = store::make_weak_key(e.image, observer_.tree().root());
+
+  if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
+    // Temporary names and users concern this execution; an unknown program concerns all above it.
+    const bool ancestors = reason->code != "temporary-name";
+    ledger_.refuse(e, reason->code, reason->path, reason->detail, ancestors);
+    return;
+  }
+  if (store::never_recorded(e.image_name)) {
+    // What sleeps or invents a name leaves nothing that a caller's record would freeze.
+    const bool harmless = e.image_name == "sleep" || e.image_name == "mktemp";
+    ledger_.refuse(e, "never", "", e.image_name + " is on the list of programs that are never recorded",
+                   !harmless);
+    return;
+  }
+  if (store::never_skipped_whole(e.image_name)) {
+    ledger_.refuse(e, "records-mtimes", "", e.image_name + " keeps its outputs' times in a log", false);
+    return;
+  }
+  if (!e.refusals.empty() || options_.recache) {
+    if (options_.recache) e.misses.push_back({"recache", "", "--recache looks nothing up"});
+    return;
+  }
+  try_hit(e, *process);
+}
+
+bool TracedSession::try_hit(Execution& e, Process& process) {
+  LookupResult found = look_up(e, process, observer_);
+  if (!found.record) {
+    e.misses = std::move(found.reasons);
+    return false;
+  }
+  return replay(e, process, *found.record);
+}
+
+bool TracedSession::replay(Execution& e, Process& process, const store::Record& record) {
+  const auto miss = [&](const std::string& why) {
+    e.misses.push_back({"replay-failed", "", why});
+    return false;
+  };
+  UniqueFd streams;
+  uint64_t stream_bytes = 0;
+  for (const store::StreamSegment& segment : record.streams) stream_bytes += segment.size;
+  if (!record.stream_blob.empty()) {
+    Result<UniqueFd> blob = store_.blobs().open(record.stream_blob, stream_bytes);
+    if (!blob) return miss(blob.error().to_string());
+    streams = std::move(*blob);
+  }
+  // `cat a b >> b`: what it would write to is what it reads.
+  for (const int fd : {1, 2}) {
+    const auto tag = process.tags.find(fd);
+    if (tag == process.tags.end() || classify(tag->second->link) != FdKind::kFile || stream_bytes == 0)
+      continue;
+    const TreePath path = TreePath::from_absolute(tag->second->link, observer_.tree().root());
+    for (const Fact& fact : record.facts)
+      if (fact.key.path == path && fact.key.kind != FactKind::kListing && fact.value.err == 0)
+        return miss("its output goes to " + path.text + ", which it reads");
+  }
+
+  // What was there, for its ancestors; contents they have observed are hashed now.
+  std::unordered_map<TreePath, Before, store::TreePathHash> before;
+  std::unordered_map<TreePath, std::vector<store::DirEntry>, store::TreePathHash> listings;
+  for (const Effect& effect : record.effects)
+    if (effect.kind != EffectKind::kOffset && !before.contains(effect.path))
+      before[effect.path] = ledger_.before_change(*e.parent, effect.path);
+  for (const Fact& fact : record.facts) {
+    if (fact.key.kind == FactKind::kListing && fact.value.err == 0)
+      observer_.list(fact.key.path, &listings[fact.key.path]);
+    if (fact.key.kind == FactKind::kReplaced && !before.contains(fact.key.path)) {
+      Before& there = before[fact.key.path];
+      there.err = observer_.stat(fact.key.path, &there.st);
+    }
+  }
+  UniqueFd input;
+  int64_t input_offset = -1;
+  for (const Effect& effect : record.effects) {
+    if (effect.kind != EffectKind::kOffset) continue;
+    input = duplicate_fd(process.pid, static_cast<int>(effect.mode));
+    if (!input) return miss("its standard input can't be moved");
+    input_offset = static_cast<int64_t>(effect.size);
+  }
+
+  // The stub first: once effects are applied nothing may fail any more.
+  StubRun stub(record.streams, std::move(streams), record.stream_bytes, record.exit_status);
+  if (!stub.install(Tid{process.pid})) return miss("the process can't be skipped");
+  const Result<store::ReplayResult> applied = store::apply_effects(record, observer_);
+  if (!applied) {
+    stub.uninstall(Tid{process.pid});
+    return miss(applied.error().to_string());
+  }
+  if (input) ::lseek(input.get(), input_offset, SEEK_SET);
+  e.hit = true;
+  e.hit_executions = record.executions;
+  e.effect_count = record.effects.size();
+  e.bytes_served = applied->bytes_served;
+  const uint64_t spent = static_cast<uint64_t>(monotonic_now_ns() - e.started_ns);
+  e.saved_ns = record.wall_ns > spent ? record.wall_ns - spent : 0;
+  process.stub = std::move(stub);
+  process.replaying = true;
+  process.expected_status = record.exit_status;
+
+  apply_to_ancestors(e, process, record, before, listings);
+  store_.touch(record.weak, record.strong);
+  for (const store::Applied& output : applied->applied)
+    if (output.present && S_ISREG(output.st.st_mode))
+      store_.remember_own(e.weak.digest, observer_.tree().root(), output.path.text,
+                          store::Stamp::of(output.st));
+  return true;
+}
+
+void TracedSession::apply_to_ancestors(
+    Execution& e, Process& process, const store::Record& record,
+    const std::unordered_map<TreePath, Before, store::TreePathHash>& before,
+    const std::unordered_map<TreePath, std::vector<store::DirEntry>, store::TreePathHash>& listings) {
+  Execution& parent = *e.parent;
+  for (const Fact& fact : record.facts) {
+    switch (fact.key.kind) {
+      case FactKind::kListing: {
+        const auto now = listings.find(fact.key.path);
+        ledger_.list(parent, fact.key.path, fact.value.err,
+                     now == listings.end() ? std::vector<store::DirEntry>() : now->second,
+                     fact.key.names);
+        break;
+      }
+      case FactKind::kReplaced: {
+        const Before& there = before.at(fact.key.path);
+        ledger_.observe_replaced(parent, fact.key, there.err, there.st);
+        break;
+      }
+      case FactKind::kTerminal:
+      case FactKind::kStdin:
+        break;  // below: by the ancestors' own descriptors
+      case FactKind::kAffinity:
+        for (Execution* a = &parent; !a->is_session(); a = a->parent)
+          ledger_.observe_alone(*a, fact.key, fact.value);
+        break;
+      default:
+        ledger_.observe(parent, fact.key, fact.value);
+    }
+    if (fact.key.kind == FactKind::kStdin) interpreter_.stdin_used(process, 0);
+    if (fact.key.kind == FactKind::kTerminal) {
+      const auto tag = process.tags.find(static_cast<int>(fact.key.param));
+      Execution* a = &parent;
+      if (tag != process.tags.end())
+        for (const StreamTag* t = tag->second->parent.get(); t != nullptr; t = t->parent.get()) {
+          while (!a->is_session() && a->id != t->execution) a = a->parent;
+          if (a->is_session()) break;
+          ledger_.observe_alone(
+              *a, FactKey{FactKind::kTerminal, {}, static_cast<uint32_t>(t->number), {}}, fact.value);
+        }
+    }
+  }
+  for (const Fact& fact : record.side_facts) ledger_.side_fact(parent, fact);
+  for (const Effect& effect : record.effects) {
+    if (effect.kind == EffectKind::kOffset) continue;
+    Change change;
+    change.kind = ChangeKind::kReplayed;
+    change.path = effect.path;
+    change.before = before.at(effect.path);
+    change.replayed_aspects = aspects_of_effect(effect, change.before.err == 0);
+    change.mtime_ns = effect.mtime_ns;
+    change.atime_ns = effect.atime_ns;
+    change.mode_set = effect.set_mode;
+    change.owner_set = effect.uid.has_value();
+    change.unlinks = effect.kind == EffectKind::kFile && !effect.in_place;
+    if (effect.kind == EffectKind::kHardLink) change.link_source = effect.text;
+    ledger_.change(parent, change);
+    for (Execution* a = &parent; !a->is_session(); a = a->parent) {
+      PathEntry& entry = a->paths[effect.path];
+      for (const auto& [name, value] : effect.xattrs) entry.xattrs.insert(name);
+    }
+    if ((change.replayed_aspects & kExistence) != 0) resolver_.changed(effect.path);
+  }
+  if (!record.root.empty()) ledger_.bind_to_root(parent, record.root_reason);
+
+  uint64_t offset = 0;
+  for (const store::StreamSegment& segment : record.streams) {
+    const auto tag = process.tags.find(static_cast<int>(segment.fd));
+    const uint64_t end = offset + segment.size;
+    if (tag == process.tags.end() || !tag->second->parent ||
+        !interpreter_.wants_stream(process, tag->second)) {
+      offset = end;
+      continue;
+    }
+    UniqueFd blob;
+    if (!record.stream_blob.empty()) {
+      uint64_t total = 0;
+      for (const store::StreamSegment& s : record.streams) total += s.size;
+      if (Result<UniqueFd> opened = store_.blobs().open(record.stream_blob, total)) blob = std::move(*opened);
+    }
+    while (offset < end) {
+      const uint64_t size = std::min<uint64_t>(end - offset, 1 << 20);
+      std::string bytes(size, '\0');
+      if (blob) {
+        if (::pread(blob.get(), bytes.data(), size, static_cast<off_t>(offset)) !=
+            static_cast<ssize_t>(size))
+          break;
+      } else {
+        bytes = record.stream_bytes.substr(offset, size);
+      }
+      const int64_t at = spool_.append(bytes);
+      if (at < 0 || bytes.size() != size) {
+        ledger_.refuse(parent, "stream-lost", "", "its output could not be kept", true);
+        return;
+      }
+      interpreter_.stream_written(process, tag->second, static_cast<uint64_t>(at), size);
+      offset += size;
+    }
+  }
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,119 @@
+// The seccomp filter, made from the system-call table with libseccomp.
+//
+// Arguments are compared where that keeps calls from stopping: an open that cannot change anything
+// is a notification, one that can is a stop; reads count on descriptor 0 only. Calls of another
+// architecture (int 0x80, x32) stop always: their numbers mean something else.
+#include <fcntl.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "store/unique_fd.h"
+#include "tracer/session.h"
+#include "tracer/syscall_table.h"
+
+namespace pcache::tracer {
+namespace {
+
+constexpr int kHighestNumber = 1023;  // every number up to here that is not in the table is reported
+constexpr unsigned kDupCommands[] = {F_DUPFD, F_DUPFD_CLOEXEC};
+constexpr unsigned long kTerminalRequests[] = {TCGETS, TCSETS,     TCSETSW,    TCSETSF,
+                                               TIOCSTI, TIOCSWINSZ, TIOCSCTTY, TIOCNOTTY};
+
+class FilterBuilder {
+ public:
+  FilterBuilder() : context_(seccomp_init(SCMP_ACT_ALLOW), &seccomp_release) {}
+
+  bool ok() const { return context_ != nullptr && failure_ == 0; }
+  int failure() const { return failure_; }
+  scmp_filter_ctx get() const { return context_.get(); }
+
+  void attribute(scmp_filter_attr name, uint32_t value) {
+    note(seccomp_attr_set(context_.get(), name, value));
+  }
+  void always(uint32_t action, int number) {
+    note(seccomp_rule_add(context_.get(), action, number, 0));
+  }
+  void when(uint32_t action, int number, scmp_arg_cmp condition) {
+    note(seccomp_rule_add_array(context_.get(), action, number, 1, &condition));
+  }
+
+ private:
+  void note(int result) {
+    if (result < 0 && failure_ == 0) failure_ = -result;
+  }
+  std::unique_ptr<void, decltype(&seccomp_release)> context_;
+  int failure_ = 0;
+};
+
+scmp_arg_cmp masked(unsigned arg, uint64_t mask, uint64_t value) {
+  return {arg, SCMP_CMP_MASKED_EQ, mask, value};
+}
+
+// Opens that can change something stop before and after.
+void add_open(FilterBuilder& filter, const SyscallRow& row) {
+  const unsigned flags = static_cast<unsigned>(row.flags);
+  for (const uint64_t bit : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC})
+    filter.when(SCMP_ACT_TRACE(1), row.number, masked(flags, bit, bit));
+  filter.when(SCMP_ACT_NOTIFY, row.number,
+              masked(flags, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0));
+}
+
+void add_row(FilterBuilder& filter, const SyscallRow& row) {
+  switch (row.meaning) {
+    case Meaning::kOpen:
+      add_open(filter, row);
+      return;
+    case Meaning::kRead:
+      filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 0));
+      return;
+    case Meaning::kMap:
+      filter.when(SCMP_ACT_NOTIFY, row.number, masked(4, 0xffffffff, 0));
+      return;
+    case Meaning::kRandom:
+      filter.when(SCMP_ACT_NOTIFY, row.number, masked(2, GRND_NONBLOCK, 0));
+      return;
+    case Meaning::kIoctl:
+      for (const unsigned long request : kTerminalRequests)
+        filter.when(SCMP_ACT_NOTIFY, row.number, masked(1, 0xffffffff, request));
+      return;
+    case Meaning::kDup:
+      if (row.name != "fcntl") break;
+      for (const unsigned command : kDupCommands)
+        filter.when(SCMP_ACT_TRACE(1), row.number, masked(1, 0xffffffff, command));
+      return;
+    default:
+      break;
+  }
+  if (row.trap == Trap::kNotify) filter.always(SCMP_ACT_NOTIFY, row.number);
+  if (row.trap == Trap::kTrace) filter.always(SCMP_ACT_TRACE(1), row.number);
+}
+
+}  // namespace
+
+Result<std::string> filter_program() {
+  FilterBuilder filter;
+  if (!filter.ok()) return make_error(ErrorKind::kUnsupported, "cannot make a seccomp filter");
+  filter.attribute(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRACE(2));
+  filter.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);
+  for (const SyscallRow& row : syscall_table()) add_row(filter, row);
+  for (int number = 0; number <= kHighestNumber; ++number)
+    if (syscall_row(number).meaning == Meaning::kUnknown) filter.always(SCMP_ACT_NOTIFY, number);
+  if (!filter.ok()) return system_error("cannot make a seccomp filter", filter.failure());
+
+  UniqueFd file(::memfd_create("pcache-filter", MFD_CLOEXEC));
+  if (!file) return system_error("cannot make a seccomp filter");
+  if (const int rc = seccomp_export_bpf(filter.get(), file.get()); rc < 0)
+    return system_error("cannot export the seccomp filter", -rc);
+  const off_t size = ::lseek(file.get(), 0, SEEK_END);
+  std::string program(static_cast<size_t>(size), '\0');
+  if (::pread(file.get(), program.data(), program.size(), 0) != size)
+    return system_error("cannot read the seccomp filter");
+  return program;
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,139 @@
+#include "tracer/image_reader.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+
+namespace pcache::tracer {
+namespace {
+
+constexpr size_t kHeadBytes = 4096;
+
+std::string cpu_flags() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line))
+    if (line.starts_with("flags")) return store::hash_bytes(line).hex();
+  return {};
+}
+
+std::string elf_interpreter(const std::string& head, int fd) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, head.data(), sizeof header);
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
+    Elf64_Phdr segment;
+    const off_t at = static_cast<off_t>(header.e_phoff + i * sizeof segment);
+    if (::pread(fd, &segment, sizeof segment, at) != static_cast<ssize_t>(sizeof segment)) break;
+    if (segment.p_type != PT_INTERP || segment.p_filesz == 0 || segment.p_filesz > 4096) continue;
+    std::string path(segment.p_filesz, '\0');
+    if (::pread(fd, path.data(), path.size(), static_cast<off_t>(segment.p_offset)) !=
+        static_cast<ssize_t>(path.size()))
+      break;
+    path.resize(std::strlen(path.c_str()));
+    return path;
+  }
+  return {};
+}
+
+std::string shebang_path(const std::string& head) {
+  size_t begin = 2;
+  while (begin < head.size() && (head[begin] == ' ' || head[begin] == '\t')) ++begin;
+  size_t end = begin;
+  while (end < head.size() && !std::strchr(" \t\n", head[end])) ++end;
+  return head.substr(begin, end - begin);
+}
+
+}  // namespace
+
+ImageReader::ImageReader(const store::Observer& observer)
+    : observer_(observer), cpu_flags_hash_(cpu_flags()) {
+  utsname name{};
+  ::uname(&name);
+  kernel_release_ = name.release;
+  node_name_ = name.nodename;
+}
+
+const ImageReader::Elf* ImageReader::inspect(const store::TreePath& path, const struct stat& st) {
+  const store::Stamp stamp = store::Stamp::of(st);
+  if (!stamp.young(store::realtime_ns()))
+    if (const auto known = known_.find(stamp); known != known_.end()) return &known->second;
+  Elf elf;
+  UniqueFd fd;
+  if (observer_.open_read(path, &fd) == 0 && observer_.content_hash(path, st, &elf.hash) == 0) {
+    elf.readable = true;
+    std::string head(kHeadBytes, '\0');
+    const ssize_t n = ::pread(fd.get(), head.data(), head.size(), 0);
+    head.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    if (head.size() >= sizeof(Elf64_Ehdr) && head.starts_with(ELFMAG)) {
+      elf.elf = true;
+      elf.wide = head[EI_CLASS] == ELFCLASS64;
+      if (elf.wide) elf.interpreter = elf_interpreter(head, fd.get());
+    } else if (head.starts_with("#!")) {
+      elf.shebang = shebang_path(head);
+    }
+  }
+  return &(known_[stamp] = std::move(elf));
+}
+
+ReadImage ImageReader::read(Tid pid, const std::string& pending) {
+  ReadImage image;
+  store::ImageInfo& info = image.info;
+  const std::string& root = observer_.tree().root();
+  info.executable = proc_link(pid, "exe");
+  info.executable_path = store::TreePath::from_absolute(info.executable, root);
+  info.interpreter.text = info.script.text = "/";
+  info.argv = read_proc_list(pid, "cmdline");
+  info.env = read_proc_list(pid, "environ");
+  info.cwd = proc_link(pid, "cwd");
+  if (const std::optional<Credentials> credentials = read_credentials(pid)) {
+    image.credentials = *credentials;
+    info.umask = credentials->umask;
+    info.uid = credentials->euid;
+    info.gid = credentials->egid;
+    info.groups = credentials->groups;
+    info.capabilities = credentials->effective_capabilities;
+    info.ignored_signals = credentials->ignored_signals;
+  }
+  info.kernel_release = kernel_release_;
+  info.node_name = node_name_;
+  info.cpu_flags_hash = cpu_flags_hash_;
+
+  struct stat st {};
+  if (!info.executable.starts_with('/') || observer_.stat(info.executable_path, &st) != 0) {
+    image.refusal = store::Reason{"unreadable-program", info.executable, "it can't be found again"};
+    return image;
+  }
+  const Elf* elf = inspect(info.executable_path, st);
+  image.supported = !elf->readable || (elf->elf && elf->wide);
+  if (!elf->readable || !elf->elf || !elf->wide) {
+    image.refusal = elf->readable
+                        ? store::Reason{"foreign-architecture", info.executable, "not a 64-bit program"}
+                        : store::Reason{"unreadable-program", info.executable, "it can't be read"};
+    return image;
+  }
+  info.executable_hash = elf->hash;
+  image.files.push_back({info.executable_path, st});
+  if (!elf->interpreter.empty()) image.named.push_back(elf->interpreter);
+  if (!pending.empty() && pending != info.executable) {
+    const store::TreePath script = store::TreePath::from_absolute(pending, root);
+    if (observer_.stat(script, &st) == 0 && S_ISREG(st.st_mode)) {
+      const Elf* text = inspect(script, st);
+      if (!text->readable) {
+        image.refusal = store::Reason{"unreadable-program", pending, "it can't be read"};
+        return image;
+      }
+      info.script = script;
+      info.script_hash = text->hash;
+      image.files.push_back({script, st});
+      if (!text->shebang.empty()) image.named.push_back(text->shebang);
+    }
+  }
+  return image;
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,354 @@
+// Calls that change something: seen before they run (what was there) and after (whether they did).
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <ctime>
+
+#include "tracer/interpreter.h"
+
+namespace pcache::tracer {
+
+using store::FactKey;
+using store::FactKind;
+using store::FactValue;
+using store::Observer;
+
+namespace {
+
+int64_t to_ns(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
+
+constexpr int kWriteBits = O_WRONLY | O_RDWR | O_TRUNC;
+
+}  // namespace
+
+uint64_t Interpreter::open_flags(const CallEvent& event) const {
+  if (event.row->meaning == Meaning::kCreat) return O_CREAT | O_TRUNC | O_WRONLY;
+  if (event.row->meaning == Meaning::kOpen2) {
+    uint64_t flags = 0;  // struct open_how {flags, mode, resolve}
+    read_memory(event.tid, RemotePtr{event.args[2]}, &flags, sizeof flags);
+    return flags;
+  }
+  return event.args[static_cast<size_t>(event.row->flags)];
+}
+
+uint32_t Interpreter::open_mode(const CallEvent& event) const {
+  if (event.row->meaning == Meaning::kCreat) return static_cast<uint32_t>(event.args[1]);
+  if (event.row->meaning == Meaning::kOpen2) {
+    uint64_t how[2] = {};
+    read_memory(event.tid, RemotePtr{event.args[2]}, how, sizeof how);
+    return static_cast<uint32_t>(how[1]);
+  }
+  return static_cast<uint32_t>(event.args[static_cast<size_t>(event.row->flags) + 1]);
+}
+
+Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) {
+  Pending pending;
+  const Meaning meaning = event.row->meaning;
+  const bool opens = meaning == Meaning::kOpen || meaning == Meaning::kOpen2 ||
+                     meaning == Meaning::kCreat;
+  const uint64_t flags = opens ? open_flags(event)
+                         : event.row->flags < 0
+                             ? 0
+                             : event.args[static_cast<size_t>(event.row->flags)];
+  if (meaning == Meaning::kOpen2 && (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == 0)
+    on_open_read(c, event, flags);
+
+  // --- which object ---
+  std::optional<Resolved> first;
+  if (event.row->on_fd || (event.row->first.path >= 0 &&
+                           event.args[static_cast<size_t>(event.row->first.path)] == 0) ||
+      (event.first && event.first->empty() && (flags & AT_EMPTY_PATH) != 0)) {
+    pending.first_is_fd = true;
+    first = resolve_fd(c, static_cast<int>(event.args[0]));
+  } else {
+    bool follow = !event.row->no_follow && (flags & AT_SYMLINK_NOFOLLOW) == 0;
+    if (opens) follow = (flags & O_NOFOLLOW) == 0 && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
+    if (meaning == Meaning::kLink) follow = (flags & AT_SYMLINK_FOLLOW) != 0;
+    first = resolve_arg(c, event, false, follow);
+  }
+  if (!first) {
+    pending_.erase(c.tid.value);
+    return {};
+  }
+  pending.first = std::move(*first);
+  observe_way(c.e, pending.first);
+  const bool has_second = event.row->second.path >= 0;
+  if (has_second) {
+    std::optional<Resolved> second = resolve_arg(c, event, true, false);
+    if (!second) return {};
+    pending.second = std::move(*second);
+    observe_way(c.e, pending.second);
+  }
+  if (opens) {
+    const Special kind = special(c, pending.first, true, (flags & kWriteBits) != 0);
+    if (kind != Special::kOrdinary || (flags & O_TMPFILE) == O_TMPFILE ||
+        (pending.first.err == 0 && S_ISDIR(pending.first.st.st_mode))) {
+      pending_.erase(c.tid.value);
+      return {};
+    }
+    // What a write open does not truncate is read, as far as anyone can tell.
+    if ((flags & O_TRUNC) == 0 && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
+      observe_opened(c, pending.first);
+  }
+
+  // --- what its outcome depends on, besides the names ---
+  const Resolved& at = pending.first;
+  if (meaning == Meaning::kTruncate) observe_opened(c, at);
+  if ((meaning == Meaning::kRename || meaning == Meaning::kLink) && !at.pseudo) {
+    if (at.err == 0 && S_ISREG(at.st.st_mode)) {
+      ledger_.observe_content(c.e, at.path, 0, at.st, false);
+      FactKey key{FactKind::kIdentity, at.path, store::kWithMtime, {}};
+      ledger_.observe(c.e, key, Observer::identity_value(at.st, store::kWithMtime));
+    } else if (at.err == 0 && S_ISLNK(at.st.st_mode)) {
+      FactValue value;
+      value.err = ledger_.observer().read_link(at.path, &value.text);
+      ledger_.observe(c.e, FactKey{FactKind::kLink, at.path, 0, {}}, std::move(value));
+    }
+    if (meaning == Meaning::kRename && event.row->flags >= 0 && (flags & RENAME_EXCHANGE) != 0)
+      ledger_.refuse(c.e, "exchanges-names", at.path.text, "renameat2(RENAME_EXCHANGE)", true);
+  }
+  const bool removes_directory =
+      meaning == Meaning::kRmdir || (meaning == Meaning::kUnlink && (flags & AT_REMOVEDIR) != 0);
+  if (removes_directory && at.err == 0 && S_ISDIR(at.st.st_mode)) {
+    std::vector<store::DirEntry> entries;
+    const int err = ledger_.observer().list(at.path, &entries);
+    ledger_.list(c.e, at.path, err, entries);
+  }
+  if (!at.pseudo) pending.before_first = ledger_.before_change(c.e, at.path);
+  if (has_second) pending.before_second = ledger_.before_change(c.e, pending.second.path);
+  pending_[c.tid.value] = std::move(pending);
+  return {};
+}
+
+void Interpreter::on_result(const CallEvent& event, int64_t result) {
+  const std::lock_guard guard(lock_);
+  Process* process = lineage_.process_of(event.tid.value);
+  if (process == nullptr || process->replaying || process->execution->is_session()) return;
+  const Caller c{event.tid, *process, *process->execution};
+  if (event.row->meaning == Meaning::kDup) return after_dup(c, event, result);
+  const auto found = pending_.find(event.tid.value);
+  if (found == pending_.end()) return;
+  const Pending pending = std::move(found->second);
+  pending_.erase(found);
+  if (result < 0 && result > -4096)
+    return after_failure(c, event, pending, static_cast<int>(-result));
+  switch (event.row->meaning) {
+    case Meaning::kOpen:
+    case Meaning::kOpen2:
+    case Meaning::kCreat:
+      return after_open(c, event, pending, result);
+    case Meaning::kRename:
+      return after_rename(c, pending);
+    default:
+      return after_change(c, event, pending);
+  }
+}
+
+Change Interpreter::make_change(const Caller& c, ChangeKind kind, const Resolved& at,
+                                const Before& before) {
+  Change change;
+  change.kind = kind;
+  change.path = at.path;
+  change.before = before;
+  change.blind = c.e.blind_image;
+  change.unlinks = c.e.blind_image && (c.e.image_name == "as" || c.e.image_name == "ld");
+  return change;
+}
+
+void Interpreter::apply(const Caller& c, ChangeKind kind, const Resolved& at, const Before& before,
+                        uint32_t create_mode) {
+  Change change = make_change(c, kind, at, before);
+  change.create_mode = create_mode;
+  ledger_.change(c.e, change);
+  if ((aspects_of(change) & kExistence) != 0) resolver_.changed(at.path);
+}
+
+void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pending& p, int64_t) {
+  const uint64_t flags = open_flags(event);
+  const bool existed = p.before_first.err == 0;
+  if ((flags & kWriteBits) == 0 && existed) return;  // O_RDONLY|O_CREAT of what was there
+  uint32_t mode = 0;
+  if ((flags & O_CREAT) != 0) {
+    struct stat st {};
+    if (!existed && ledger_.observer().stat(p.first.path, &st) == 0) {
+      mode = st.st_mode & 07777;
+    } else {
+      const std::optional<Credentials> now = read_credentials(c.tid);
+      mode = open_mode(event) & 07777 & ~(now ? now->umask : c.e.image.umask);
+    }
+  } else if (existed) {
+    mode = p.before_first.st.st_mode & 07777;
+  }
+  ChangeKind kind = ChangeKind::kWriteInPlace;
+  if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+    kind = ChangeKind::kCreateExclusive;
+  else if ((flags & (O_CREAT | O_TRUNC)) == (O_CREAT | O_TRUNC))
+    kind = ChangeKind::kCreateOrTruncate;
+  else if ((flags & O_TRUNC) != 0)
+    kind = ChangeKind::kTruncate;
+  apply(c, kind, p.first, p.before_first, mode);
+}
+
+void Interpreter::after_rename(const Caller& c, const Pending& p) {
+  if (p.first.pseudo) return;
+  const store::TreePath& from = p.first.path;
+  const store::TreePath& to = p.second.path;
+  const bool directory = p.before_first.err == 0 && S_ISDIR(p.before_first.st.st_mode);
+  if (p.before_first.err == 0 && p.before_second.err == 0 &&
+      p.before_first.st.st_ino == p.before_second.st.st_ino &&
+      p.before_first.st.st_dev == p.before_second.st.st_dev)
+    return;  // two names of one inode: rename does nothing
+  // Attributes that were set explicitly, or come from elsewhere, move along.
+  std::vector<std::pair<Execution*, PathEntry>> carried;
+  for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(from);
+    const bool own = entry != a->paths.end() && (entry->second.changed & kExistence) != 0;
+    if (directory && !own)
+      ledger_.refuse(*a, "renames-directory", from.text, "it was there before", false);
+    PathEntry moved;
+    if (own || (entry != a->paths.end() && (entry->second.changed & kContents) != 0)) {
+      moved.mtime_ns = entry->second.mtime_ns;
+      moved.atime_ns = entry->second.atime_ns;
+      moved.xattrs = entry->second.xattrs;
+    } else if (S_ISREG(p.before_first.st.st_mode)) {
+      moved.mtime_ns = to_ns(p.before_first.st.st_mtim);
+    }
+    carried.emplace_back(a, std::move(moved));
+  }
+  apply(c, ChangeKind::kMoveAway, p.first, p.before_first);
+  apply(c, ChangeKind::kMoveOnto, p.second, p.before_second);
+  for (auto& [execution, moved] : carried) {
+    PathEntry& entry = execution->paths[to];
+    entry.mtime_ns = moved.mtime_ns;
+    entry.atime_ns = moved.atime_ns;
+    entry.xattrs = moved.xattrs;
+  }
+  if (!directory) return;
+  // Everything below has new names; nothing was there before, since `to` was absent or empty.
+  std::vector<store::TreePath> pending = {to};
+  while (!pending.empty()) {
+    const store::TreePath dir = std::move(pending.back());
+    pending.pop_back();
+    std::vector<store::DirEntry> entries;
+    if (ledger_.observer().list(dir, &entries) != 0) continue;
+    for (const store::DirEntry& entry : entries) {
+      Change change;
+      change.kind = ChangeKind::kReplayed;
+      change.path = dir.child(entry.name);
+      change.before.err = ENOENT;
+      change.replayed_aspects = kExistence | kContents | kAttributes | kTimes;
+      ledger_.change(c.e, change);
+      if (entry.type == 'd') pending.push_back(change.path);
+    }
+  }
+}
+
+void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pending& p) {
+  const Resolved& at = p.first;
+  switch (event.row->meaning) {
+    case Meaning::kUnlink:
+    case Meaning::kRmdir:
+      return apply(c, ChangeKind::kRemove, at, p.before_first);
+    case Meaning::kMkdir:
+    case Meaning::kMknod:
+      if (event.row->meaning == Meaning::kMknod) {
+        struct stat st {};
+        if (ledger_.observer().stat(at.path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+          ledger_.refuse(c.e, "device", at.path.text, "it was made", true);
+      }
+      return apply(c, ChangeKind::kCreateExclusive, at, p.before_first);
+    case Meaning::kSymlink:
+      return apply(c, ChangeKind::kMoveOnto, at, p.before_first);
+    case Meaning::kLink: {
+      Change change = make_change(c, ChangeKind::kMoveOnto, p.second, p.before_second);
+      if (!at.pseudo) change.link_source = at.path.text;
+      ledger_.change(c.e, change);
+      resolver_.changed(p.second.path);
+      return;
+    }
+    case Meaning::kTruncate:
+      return apply(c, event.args[1] == 0 ? ChangeKind::kTruncate : ChangeKind::kWriteInPlace, at,
+                   p.before_first, p.before_first.st.st_mode & 07777);
+    case Meaning::kChmod:
+    case Meaning::kChown:
+    case Meaning::kSetXattr: {
+      Change change = make_change(c, ChangeKind::kAttributes, at, p.before_first);
+      change.mode_set = event.row->meaning == Meaning::kChmod;
+      change.owner_set = event.row->meaning == Meaning::kChown;
+      if (event.row->meaning == Meaning::kSetXattr)
+        change.xattr = read_string(c.tid, RemotePtr{event.args[1]}, 256).value_or("?");
+      ledger_.change(c.e, change);
+      return;
+    }
+    case Meaning::kUtime: {
+      Change change = make_change(c, ChangeKind::kTimes, at, p.before_first);
+      struct stat st {};
+      if (ledger_.observer().stat(at.path, &st) != 0) return;
+      const uint64_t times = event.args[event.row->name == "utimensat" || event.row->name == "futimesat"
+                                            ? 2 : 1];
+      timespec both[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
+      if (times != 0 && event.row->name == "utimensat")
+        read_memory(c.tid, RemotePtr{times}, both, sizeof both);
+      else if (times != 0)
+        both[0].tv_nsec = both[1].tv_nsec = 0;  // seconds or microseconds: explicit
+      if (both[0].tv_nsec != UTIME_NOW && both[0].tv_nsec != UTIME_OMIT)
+        change.atime_ns = to_ns(st.st_atim);
+      if (both[1].tv_nsec == UTIME_OMIT && !change.atime_ns) return;  // atime only: no effect
+      if (both[1].tv_nsec != UTIME_NOW) change.mtime_ns = to_ns(st.st_mtim);
+      ledger_.change(c.e, change);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void Interpreter::after_failure(const Caller& c, const CallEvent& event, const Pending& p,
+                                int error) {
+  switch (error) {
+    case EINTR:
+    case EFAULT:
+    case EBADF:
+    case EAGAIN:
+      return;
+    case ENOENT:
+    case EEXIST:
+    case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
+    case ENOTEMPTY:
+    case EACCES:
+    case EPERM:
+    case EXDEV:
+    case EINVAL:
+    case ENOTSUP:
+    case ENODATA:
+    case ENAMETOOLONG:
+    case ETXTBSY:
+      break;
+    default:
+      ledger_.refuse(c.e, "failed-call", p.first.path.text,
+                     std::string(event.row->name) + ": " + std::strerror(error), true);
+      return;
+  }
+  for (const Resolved* at : {&p.first, &p.second}) {
+    if (at->path.text.empty() || at->pseudo) continue;
+    if (at == &p.second && event.row->second.path < 0) continue;
+    observe_kind(c, *at);
+    if (error == EACCES || error == EPERM) {
+      Resolved parent;
+      parent.path = at->path.parent();
+      parent.err = ledger_.observer().stat(parent.path, &parent.st);
+      observe_kind(c, parent);
+    }
+    if (error == ENOTEMPTY && at->err == 0 && S_ISDIR(at->st.st_mode)) {
+      std::vector<store::DirEntry> entries;
+      const int err = ledger_.observer().list(at->path, &entries);
+      ledger_.list(c.e, at->path, err, entries);
+    }
+  }
+}
+
+}  // namespace pcache::tracer

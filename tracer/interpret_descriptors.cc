@@ -1,0 +1,319 @@
+// Calls on descriptors: standard streams, sockets, signals.
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+
+#include "tracer/interpreter.h"
+
+namespace pcache::tracer {
+
+using store::FactKey;
+using store::FactKind;
+using store::FactValue;
+
+namespace {
+
+constexpr uint64_t kPipeAtOnce = 4096;  // PIPE_BUF: a write up to this is whole or not at all
+constexpr uint64_t kCopyBytes = 1 << 20;
+
+}  // namespace
+
+std::shared_ptr<StreamTag> Interpreter::stream_of(const Caller& c, int fd) const {
+  const auto found = c.process.tags.find(fd);
+  if (found == c.process.tags.end()) return nullptr;
+  // Closed and opened as something else meanwhile (tar does).
+  if (found->second->link != fd_link(c.tid, fd)) return nullptr;
+  return found->second;
+}
+
+bool Interpreter::wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const {
+  const Execution* a = process.execution;
+  for (const StreamTag* t = tag.get(); t != nullptr; t = t->parent.get())
+    for (; !a->is_session(); a = a->parent)
+      if (a->id == t->execution) {
+        if (a->refusals.empty()) return true;
+        break;
+      }
+  return false;
+}
+
+// `a | b` in a shell: a's descriptor 1 is a's stream 1 and no stream of the shell. `sh -c 'x >&2'`:
+// x's stream 1 is the shell's stream 2.
+void Interpreter::stream_written(Process& process, const std::shared_ptr<StreamTag>& tag,
+                                 uint64_t offset, uint64_t size) {
+  Execution* a = process.execution;
+  for (const StreamTag* t = tag.get(); t != nullptr && !a->is_session(); t = t->parent.get()) {
+    while (!a->is_session() && a->id != t->execution) {
+      // It holds an ancestor's stream under another number: a record could not write there.
+      ledger_.refuse(*a, "writes-inherited", "", "it wrote to a descriptor above 2", false);
+      a = a->parent;
+    }
+    if (a->is_session()) return;
+    if (t->number == 0) {
+      ledger_.refuse(*a, "writes-inherited", "", "it wrote to its standard input", false);
+    } else {
+      const uint32_t fd = static_cast<uint32_t>(t->number);
+      if (!a->streams.empty() && a->streams.back().fd == fd &&
+          a->streams.back().offset + a->streams.back().size == offset)
+        a->streams.back().size += size;
+      else
+        a->streams.push_back({fd, offset, size});
+    }
+    a = a->parent;
+  }
+}
+
+void Interpreter::written(const Caller& c, int fd,
+                          const std::vector<std::pair<uint64_t, uint64_t>>& pieces) {
+  const std::shared_ptr<StreamTag> tag = stream_of(c, fd);
+  if (!tag) {
+    const auto inherited = c.process.inherited.find(fd);
+    if (inherited == c.process.inherited.end()) return;
+    const std::string link = fd_link(c.tid, fd);
+    if (link != inherited->second) return;
+    for (Execution* a = &c.e; !a->is_session() && a->inherited.contains(link); a = a->parent)
+      ledger_.refuse(*a, "writes-inherited", "",
+                     "it wrote to descriptor " + std::to_string(fd) + ", " + link, false);
+    return;
+  }
+  if (!wants_stream(c.process, tag)) return;
+  if (!tag->checked) {
+    const std::optional<FdInfo> info = fd_info(c.tid, fd);
+    tag->nonblocking = !info || (info->flags & O_NONBLOCK) != 0;
+    tag->checked = true;
+  }
+  const FdKind kind = classify(tag->link);
+  if (tag->nonblocking && kind != FdKind::kFile && kind != FdKind::kNull) {
+    ledger_.refuse(c.e, "stream-nonblocking", "", "how much was written is unknown", true);
+    return;
+  }
+  uint64_t total = 0;
+  std::string bytes;
+  for (const auto& [address, size] : pieces) {
+    for (uint64_t done = 0; done < size;) {
+      const uint64_t now = std::min(size - done, kCopyBytes);
+      bytes.resize(now);
+      const bool read = read_memory(c.tid, RemotePtr{address + done}, bytes.data(), now);
+      const int64_t offset = read ? spool_.append(bytes) : -1;
+      if (offset < 0) {
+        ledger_.refuse(c.e, "stream-lost", "", "its output could not be kept", true);
+        return;
+      }
+      stream_written(c.process, tag, static_cast<uint64_t>(offset), now);
+      done += now;
+    }
+    total += size;
+  }
+  if (total > kPipeAtOnce && kind != FdKind::kFile)
+    if (Thread* thread = lineage_.thread(c.tid.value)) thread->big_write = true;
+}
+
+void Interpreter::signal_during_write(Process& process) {
+  ledger_.refuse(*process.execution, "stream-uncertain", "",
+                 "a signal came while it was writing", true);
+}
+
+void Interpreter::on_write(const Caller& c, const CallEvent& event) {
+  const int fd = static_cast<int>(event.args[0]);
+  if (!c.process.tags.contains(fd) && !c.process.inherited.contains(fd)) return;
+  std::vector<std::pair<uint64_t, uint64_t>> pieces;
+  if (event.row->meaning == Meaning::kWrite) {
+    pieces.emplace_back(event.args[1], event.args[2]);
+  } else {
+    const size_t count = std::min<uint64_t>(event.args[2], 1024);
+    std::vector<iovec> vectors(count);
+    if (count == 0 || !read_memory(c.tid, RemotePtr{event.args[1]}, vectors.data(),
+                                   count * sizeof(iovec)))
+      return;
+    for (const iovec& v : vectors)
+      pieces.emplace_back(reinterpret_cast<uint64_t>(v.iov_base), v.iov_len);
+  }
+  written(c, fd, pieces);
+}
+
+void Interpreter::on_send(const Caller& c, const CallEvent& event) {
+  const int fd = static_cast<int>(event.args[0]);
+  uint64_t address = 0;
+  if (event.row->name == "sendto")
+    address = event.args[4];
+  else
+    read_memory(c.tid, RemotePtr{event.args[1]}, &address, sizeof address);  // msg_name
+  if (address != 0) {
+    ledger_.refuse(c.e, "network", "", "it sent to a socket address", true);
+    return;
+  }
+  if (stream_of(c, fd) || c.process.inherited.contains(fd))
+    ledger_.refuse(c.e, "writes-inherited", "", "it sent to an inherited socket", true);
+}
+
+// Bytes that go to a stream inside the kernel can't be seen: let the program fall back to write(),
+// as it must be able to on other kernels and file systems.
+Answer Interpreter::on_transfer(const Caller& c, const CallEvent& event) {
+  int in = static_cast<int>(event.args[0]), out = static_cast<int>(event.args[1]);
+  if (event.row->name == "splice" || event.row->name == "copy_file_range")
+    out = static_cast<int>(event.args[2]);
+  if (event.row->name == "sendfile") std::swap(in, out);
+  if (event.row->name == "vmsplice") out = in;
+  if (in == 0) stdin_used(c.process, 0);
+  if (stream_of(c, out)) return {EINVAL};
+  return {};
+}
+
+void Interpreter::after_dup(const Caller& c, const CallEvent& event, int64_t result) {
+  if (result < 0) return;
+  const int from = static_cast<int>(event.args[0]), to = static_cast<int>(result);
+  if (from == to) return;
+  const auto tag = c.process.tags.find(from);
+  const auto inherited = c.process.inherited.find(from);
+  std::shared_ptr<StreamTag> moved = tag == c.process.tags.end() ? nullptr : tag->second;
+  std::string link = inherited == c.process.inherited.end() ? std::string() : inherited->second;
+  c.process.tags.erase(to);
+  c.process.inherited.erase(to);
+  // Shells keep a copy aside and put it back; others may read or seek by the new number.
+  if (moved && moved->number == 0 && to > 2 && !store::is_shell(c.e.image_name)) stdin_used(c.process, from);
+  if (moved) c.process.tags[to] = std::move(moved);
+  if (!link.empty()) c.process.inherited[to] = std::move(link);
+}
+
+void Interpreter::stdin_used(Process& process, int fd) {
+  const auto found = process.tags.find(fd);
+  if (found == process.tags.end() || found->second->number != 0) return;
+  const Tid tid{process.pid};
+  const std::shared_ptr<StreamTag> tag = found->second;
+  bool all_used = true;
+  Execution* a = process.execution;
+  for (const StreamTag* t = tag.get(); t != nullptr; t = t->parent.get()) {
+    while (!a->is_session() && a->id != t->execution) a = a->parent;
+    if (a->is_session()) break;
+    all_used = all_used && a->stdin_use.used;
+  }
+  if (all_used || fd_link(tid, fd) != tag->link) return;
+  const FdKind kind = classify(tag->link);
+  if (kind == FdKind::kNull || kind == FdKind::kClosed) return;
+
+  std::shared_ptr<UniqueFd> file;
+  FactValue value;
+  if (kind == FdKind::kFile) {
+    file = std::make_shared<UniqueFd>(duplicate_fd(process.pid, fd));
+    struct stat st {};
+    if (*file && ::fstat(file->get(), &st) == 0 && S_ISREG(st.st_mode)) {
+      const Result<store::Digest> hash = ledger_.observer().store().hash_file(file->get(), st);
+      if (hash) value.hash = *hash;
+      else file.reset();
+    } else {
+      file.reset();
+    }
+  }
+  a = process.execution;
+  for (const StreamTag* t = tag.get(); t != nullptr; t = t->parent.get()) {
+    while (!a->is_session() && a->id != t->execution) a = a->parent;
+    if (a->is_session()) return;
+    StdinUse& use = a->stdin_use;
+    if (!use.used) {
+      use.used = true;
+      if (file && use.offset_at_exec >= 0) {
+        use.file = file;
+        value.size = static_cast<uint64_t>(use.offset_at_exec);
+        ledger_.observe_alone(*a, FactKey{FactKind::kStdin, {}, 0, {}}, value);
+      } else {
+        const char* code = kind == FdKind::kTerminal ? "reads-terminal"
+                           : kind == FdKind::kPipe   ? "reads-pipe"
+                           : kind == FdKind::kSocket ? "reads-socket"
+                                                     : "reads-device";
+        ledger_.refuse(*a, code, "", "its standard input is " + tag->link, false);
+      }
+    }
+  }
+}
+
+void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
+  const int fd = static_cast<int>(event.args[0]);
+  const auto found = c.process.tags.find(fd);
+  const std::string link = fd_link(c.tid, fd);
+  const bool terminal = classify(link) == FdKind::kTerminal;
+  if ((event.args[1] & 0xffffffff) != TCGETS) {
+    if (terminal) ledger_.refuse(c.e, "terminal-ioctl", "", "it changed the terminal", true);
+    return;
+  }
+  if (found == c.process.tags.end() || found->second->link != link) return;
+  FactValue value;
+  value.size = terminal ? 1 : 0;
+  Execution* a = &c.e;
+  for (const StreamTag* t = found->second.get(); t != nullptr; t = t->parent.get()) {
+    while (!a->is_session() && a->id != t->execution) a = a->parent;
+    if (a->is_session()) return;
+    ledger_.observe_alone(
+        *a, FactKey{FactKind::kTerminal, {}, static_cast<uint32_t>(t->number), {}}, value);
+  }
+}
+
+void Interpreter::on_connect(const Caller& c, const CallEvent& event, bool bind) {
+  sockaddr_un address{};
+  const size_t size = std::min<uint64_t>(event.args[2], sizeof address);
+  if (size < sizeof(sa_family_t) ||
+      !read_memory(c.tid, RemotePtr{event.args[1]}, &address, size))
+    return;
+  if (address.sun_family == AF_UNSPEC && !bind) return;
+  if (address.sun_family != AF_UNIX) {
+    ledger_.refuse(c.e, "network", "", std::string(event.row->name), true);
+    return;
+  }
+  if (size <= offsetof(sockaddr_un, sun_path) || address.sun_path[0] == '\0') {
+    if (!bind) ledger_.refuse(c.e, "network", "", "an abstract socket", true);
+    return;
+  }
+  address.sun_path[sizeof address.sun_path - 1] = '\0';
+  const std::string path = address.sun_path;
+  const Resolved at = resolve(c.tid, c.process, path[0] == '/' ? "/" : proc_link(c.tid, "cwd"), path,
+                              true);
+  observe_way(c.e, at);
+  if (at.err != 0 && !bind)
+    observe_kind(c, at);
+  else
+    ledger_.refuse(c.e, bind ? "socket" : "network", at.path.text,
+                   bind ? "it made a socket" : "it connected to a socket", true);
+}
+
+void Interpreter::on_signal(const Caller& c, const CallEvent& event) {
+  const pid_t target = static_cast<pid_t>(event.args[0]);
+  if (event.row->name == "pidfd_send_signal") {
+    ledger_.refuse(c.e, "signals", "", "pidfd_send_signal", true);
+    return;
+  }
+  if (target == c.process.pid) return;
+  const Process* other = target > 0 ? lineage_.process_of(target) : nullptr;
+  for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
+    if (other != nullptr && other->execution->within(*a)) return;
+    ledger_.refuse(*a, "signals", "", "it signalled a process outside", false);
+  }
+}
+
+void Interpreter::on_clone3(const Caller& c, const CallEvent& event) {
+  uint64_t flags = 0;
+  if (!read_memory(c.tid, RemotePtr{event.args[0]}, &flags, sizeof flags)) return;
+  constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
+                                   CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_UNTRACED;
+  if ((flags & kNamespaces) != 0) ledger_.refuse(c.e, "namespace", "", "clone3", true);
+}
+
+void Interpreter::on_affinity(const Caller& c) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  FactValue value;
+  if (::sched_getaffinity(c.tid.value, sizeof set, &set) != 0)
+    value.err = errno;
+  else
+    value.size = static_cast<uint64_t>(CPU_COUNT(&set));
+  for (Execution* a = &c.e; !a->is_session(); a = a->parent)
+    ledger_.observe_alone(*a, FactKey{FactKind::kAffinity, {}, 0, {}}, value);
+}
+
+}  // namespace pcache::tracer

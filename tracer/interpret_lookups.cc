@@ -1,0 +1,280 @@
+// Calls that look: open for reading, stat, access, readlink, exec, chdir, listings, attributes.
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "tracer/interpreter.h"
+
+namespace pcache::tracer {
+
+using store::FactKey;
+using store::FactKind;
+using store::FactValue;
+using store::Observer;
+
+namespace {
+
+// design.md section 4, rule 11: files that are not like others.
+constexpr std::array<std::string_view, 3> kFactlessDevices = {"/dev/null", "/dev/zero", "/dev/full"};
+// Below /proc: what changes only with the machine, as content; what speaks of the process itself, not
+// at all.
+constexpr std::array<std::string_view, 8> kProcByContent = {
+    "/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/version",
+    "/proc/sys/",    "/proc/devices", "/proc/cmdline",     "/proc/modules"};
+
+bool starts_with_any(std::string_view path, std::span<const std::string_view> prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](std::string_view p) { return path.starts_with(p); });
+}
+
+}  // namespace
+
+Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resolved, bool opens,
+                                          bool writes) {
+  const std::string& path = resolved.path.text;
+  if (path.starts_with("/proc/")) {
+    if (path.starts_with("/proc/self/fd/") && opens) {
+      const int fd = std::atoi(path.c_str() + 14);
+      const std::string link = fd_link(c.tid, fd);
+      const FdKind kind = classify(link);
+      if (kind == FdKind::kNull || kind == FdKind::kClosed) return Special::kNoFact;
+      if (c.process.tags.contains(fd) && c.process.tags[fd]->link == link) {
+        if (fd == 0 && !writes)
+          stdin_used(c.process, 0);
+        else
+          ledger_.refuse(c.e, "stream-reopened", "", path + " was opened by name", true);
+      } else if (c.process.inherited.contains(fd)) {
+        ledger_.refuse(c.e, "reads-pipe", "", path + " was handed to it", false);
+      }
+      return Special::kHandled;
+    }
+    if (writes) {
+      ledger_.refuse(c.e, "pseudo-file", path, "it was written", true);
+      return Special::kHandled;
+    }
+    if (path.starts_with("/proc/self/") || path == "/proc/self" || path == "/proc/mounts")
+      return Special::kNoFact;
+    if (starts_with_any(path, kProcByContent)) return Special::kPseudo;
+    if (!opens) return Special::kNoFact;
+    ledger_.refuse(c.e, "pseudo-file", path, "its content changes by itself", true);
+    return Special::kHandled;
+  }
+  if (path.starts_with("/sys/")) {
+    if (!writes) return Special::kPseudo;
+    ledger_.refuse(c.e, "pseudo-file", path, "it was written", true);
+    return Special::kHandled;
+  }
+  if (!path.starts_with("/dev/") || path.starts_with("/dev/shm/") || !opens)
+    return Special::kOrdinary;
+  if (std::find(kFactlessDevices.begin(), kFactlessDevices.end(), path) != kFactlessDevices.end())
+    return Special::kNoFact;
+  if (path == "/dev/urandom" || path == "/dev/random") {
+    // Compilers read eight bytes to name local symbols, and name none.
+    if (!store::ignores_cwd(c.e.image_name))
+      ledger_.refuse(c.e, "random", path, "it may have read random bytes",
+                     c.e.image_name != "mktemp");
+    return Special::kHandled;
+  }
+  if (resolved.err == 0 && S_ISDIR(resolved.st.st_mode)) return Special::kOrdinary;
+  if (path == "/dev/tty" && store::is_shell(c.e.image_name)) return Special::kNoFact;
+  if (resolved.err != 0) return Special::kOrdinary;
+  ledger_.refuse(c.e, path == "/dev/tty" ? "reads-terminal" : "device", path, "it was opened", true);
+  return Special::kHandled;
+}
+
+void Interpreter::observe_kind(const Caller& c, const Resolved& resolved) {
+  FactValue value;
+  value.err = resolved.err;
+  if (value.err == 0) value = Observer::kind_value(resolved.st);
+  ledger_.observe(c.e, FactKey{FactKind::kKind, resolved.path, 0, {}}, std::move(value),
+                  c.e.blind_image);
+}
+
+void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
+  if (store::mtime_ignored(c.e.image_name)) return observe_kind(c, resolved);
+  const uint32_t param = store::mtime_matters(c.e.image_name)
+                             ? store::kWithMtime | store::kWithDirMtime
+                             : store::kWithMtime;
+  FactValue value;
+  value.err = resolved.err;
+  if (value.err == 0) value = Observer::identity_value(resolved.st, param);
+  ledger_.observe(c.e, FactKey{FactKind::kIdentity, resolved.path, param, {}}, std::move(value),
+                  c.e.blind_image);
+}
+
+void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
+  const mode_t mode = resolved.st.st_mode;
+  if (resolved.err == 0 && !S_ISREG(mode) && !S_ISDIR(mode)) {
+    if (S_ISFIFO(mode)) {
+      ledger_.refuse(c.e, "fifo", resolved.path.text, "it was opened", true);
+    } else if (S_ISLNK(mode)) {
+      observe_kind(c, resolved);  // O_NOFOLLOW: ELOOP
+    } else {
+      ledger_.refuse(c.e, "device", resolved.path.text, "it was opened", true);
+    }
+    return;
+  }
+  // Readable by everyone is readable; else ask, with the caller's credentials.
+  if (resolved.err == 0 && ::geteuid() != 0 && (mode & 0444) != 0444) {
+    FactValue value =
+        ledger_.observer().observe(FactKey{FactKind::kContent, resolved.path, 0, {}}, {});
+    if (value.err != 0) {
+      ledger_.observe(c.e, FactKey{FactKind::kContent, resolved.path, 0, {}}, std::move(value));
+      return;
+    }
+  }
+  ledger_.observe_content(c.e, resolved.path, resolved.err, resolved.st, c.e.blind_image);
+  // Programs that keep mtimes take them from an fstat as well.
+  if (resolved.err == 0 && store::mtime_matters(c.e.image_name)) observe_identity(c, resolved);
+}
+
+void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t flags) {
+  if (nothing_new(c, event, (flags & (O_NOFOLLOW | O_PATH)) != 0 ? 2 : 1)) return;
+  const std::optional<Resolved> at = resolve_arg(c, event, false, (flags & O_NOFOLLOW) == 0);
+  if (!at) return;
+  observe_way(c.e, *at);
+  switch (special(c, *at, true, false)) {
+    case Special::kNoFact:
+    case Special::kHandled:
+      return;
+    case Special::kPseudo: {
+      FactKey key{FactKind::kContent, at->path, 0, {}};
+      FactValue value = ledger_.observer().observe(key, {});
+      ledger_.observe(c.e, std::move(key), std::move(value));
+      return;
+    }
+    case Special::kOrdinary:
+      break;
+  }
+  if ((flags & O_PATH) != 0)
+    observe_kind(c, *at);
+  else
+    observe_opened(c, *at);
+}
+
+void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
+  const uint64_t flags = event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
+  if (!event.first || event.first->empty()) return;  // AT_EMPTY_PATH: fstat
+  const bool follow = !event.row->no_follow && (flags & AT_SYMLINK_NOFOLLOW) == 0;
+  if (nothing_new(c, event, follow ? 1 : 2)) return;
+  const std::optional<Resolved> at = resolve_arg(c, event, false, follow);
+  if (!at) return;
+  observe_way(c.e, *at);
+  if (special(c, *at, false, false) == Special::kOrdinary) observe_identity(c, *at);
+}
+
+void Interpreter::on_access(const Caller& c, const CallEvent& event) {
+  const uint64_t flags = event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
+  const uint32_t bits = static_cast<uint32_t>(
+      event.args[static_cast<size_t>(event.row->first.path) + 1] & 7);
+  if (!event.first || event.first->empty()) return;
+  const bool follow = (flags & AT_SYMLINK_NOFOLLOW) == 0;
+  if (nothing_new(c, event, bits * 2 + (follow ? 1 : 0))) return;
+  const std::optional<Resolved> at = resolve_arg(c, event, false, follow);
+  if (!at) return;
+  observe_way(c.e, *at);
+  if (special(c, *at, false, false) != Special::kOrdinary) return;
+  FactKey key{FactKind::kAccess, at->path, bits, {}};
+  FactValue value;
+  if (at->err != 0)
+    value.err = at->err;
+  else
+    value = ledger_.observer().observe(key, {});
+  ledger_.observe(c.e, std::move(key), std::move(value), c.e.blind_image);
+}
+
+void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
+  if (!event.first || event.first->empty() || nothing_new(c, event, 1)) return;
+  const std::optional<Resolved> at = resolve_arg(c, event, false, false);
+  if (!at) return;
+  observe_way(c.e, *at);
+  if (special(c, *at, false, false) != Special::kOrdinary) return;
+  FactValue value;
+  value.err = at->err;
+  if (value.err == 0) {
+    if (S_ISLNK(at->st.st_mode))
+      value.err = ledger_.observer().read_link(at->path, &value.text);
+    else
+      value.err = EINVAL;
+  }
+  ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value));
+}
+
+void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
+  c.process.pending_exec.clear();
+  if (!event.first) return;
+  if (event.first->empty()) {  // execveat(fd, "", AT_EMPTY_PATH)
+    const std::string link = fd_link(c.tid, static_cast<int>(event.args[0]));
+    if (link.starts_with("/memfd:")) ledger_.refuse(c.e, "executes-memory", "", link, true);
+    c.process.pending_exec = link;
+    return;
+  }
+  const std::optional<Resolved> at = resolve_arg(c, event, false, true);
+  if (!at) return;
+  if (at->err == 0) c.process.pending_exec = at->path.absolute(ledger_.observer().tree().root());
+  if (c.e.is_session()) return;
+  observe_way(c.e, *at);
+  if (at->pseudo) return;
+  if (at->err != 0 || S_ISREG(at->st.st_mode))
+    ledger_.observe_content(c.e, at->path, at->err, at->st, false);
+  else
+    observe_kind(c, *at);
+}
+
+void Interpreter::on_chdir(const Caller& c, const CallEvent& event) {
+  const std::optional<Resolved> at = resolve_arg(c, event, false, true);
+  if (!at) return;
+  observe_way(c.e, *at);
+  if (!at->pseudo) observe_kind(c, *at);
+}
+
+void Interpreter::on_statfs(const Caller& c, const CallEvent& event) {
+  const std::optional<Resolved> at = resolve_arg(c, event, false, true);
+  if (!at) return;
+  observe_way(c.e, *at);
+  if (at->pseudo) return;
+  FactKey key{FactKind::kStatfs, at->path, 0, {}};
+  FactValue value = ledger_.observer().observe(key, {});
+  ledger_.observe(c.e, std::move(key), std::move(value));
+}
+
+void Interpreter::on_xattr(const Caller& c, const CallEvent& event, bool list) {
+  const std::optional<Resolved> at =
+      event.row->on_fd ? resolve_fd(c, static_cast<int>(event.args[0]))
+                       : resolve_arg(c, event, false, !event.row->no_follow);
+  if (!at) return;
+  observe_way(c.e, *at);
+  if (at->pseudo) return;
+  std::string name;
+  if (!list) {
+    const std::optional<std::string> asked = read_string(c.tid, RemotePtr{event.args[1]}, 256);
+    if (!asked) return;
+    name = *asked;
+  }
+  FactKey key{FactKind::kXattr, at->path, 0, {name}};
+  FactValue value;
+  value.err = at->err;
+  if (value.err == 0) value = ledger_.observer().observe(key, {});
+  ledger_.observe(c.e, std::move(key), std::move(value));
+}
+
+void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
+  const std::string link = fd_link(c.tid, static_cast<int>(event.args[0]));
+  if (!link.starts_with('/') || link.ends_with(" (deleted)")) return;
+  if (link == "/proc" || link.starts_with("/proc/")) {
+    const std::string own = "/proc/" + std::to_string(c.process.pid) + "/";
+    if (!(link + "/").starts_with(own)) ledger_.refuse(c.e, "pseudo-file", link, "it was listed", true);
+    return;
+  }
+  if (!c.e.memo.insert(XXH3_64bits_withSeed(link.data(), link.size(), 7)).second) return;
+  const store::TreePath dir =
+      store::TreePath::from_absolute(link, ledger_.observer().tree().root());
+  std::vector<store::DirEntry> entries;
+  const int err = ledger_.observer().list(dir, &entries);
+  ledger_.list(c.e, dir, err, entries);
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,205 @@
+#include "tracer/interpreter.h"
+
+#include <fcntl.h>
+
+#include <string_view>
+
+namespace pcache::tracer {
+
+Interpreter::Interpreter(std::mutex& lock, Lineage& lineage, Ledger& ledger, Resolver& resolver,
+                         Spool& spool)
+    : lock_(lock), lineage_(lineage), ledger_(ledger), resolver_(resolver), spool_(spool) {}
+
+Answer Interpreter::on_call(const CallEvent& event) {
+  const std::lock_guard guard(lock_);
+  Thread* thread = lineage_.thread(event.tid.value);
+  if (thread == nullptr) return {};
+  Process& process = *thread->process;
+  thread->big_write = false;
+  if (process.replaying) return {};
+  Execution& e = *process.execution;
+  ++e.stops;
+  const Caller caller{event.tid, process, e};
+  if (event.foreign) {
+    ledger_.refuse(e, "foreign-architecture", "", "a 32-bit or x32 system call", true);
+    return {};
+  }
+  return dispatch(caller, event);
+}
+
+Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
+  // The client between its filter and its exec observes nothing, but says what it execs.
+  if (c.e.is_session()) {
+    if (event.row->meaning == Meaning::kExec) on_exec(c, event);
+    return {};
+  }
+  switch (event.row->meaning) {
+    case Meaning::kHarmless:
+      return {};
+    case Meaning::kOpen: {
+      const uint64_t flags = open_flags(event);
+      if ((flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == 0)
+        on_open_read(c, event, flags);
+      else
+        return before_change_call(c, event);
+      return {};
+    }
+    case Meaning::kOpen2:
+      return before_change_call(c, event);
+    case Meaning::kStat:
+      on_stat(c, event);
+      return {};
+    case Meaning::kAccess:
+      on_access(c, event);
+      return {};
+    case Meaning::kReadLink:
+      on_read_link(c, event);
+      return {};
+    case Meaning::kExec:
+      on_exec(c, event);
+      return {};
+    case Meaning::kChdir:
+      on_chdir(c, event);
+      return {};
+    case Meaning::kStatfs:
+      on_statfs(c, event);
+      return {};
+    case Meaning::kGetXattr:
+      on_xattr(c, event, false);
+      return {};
+    case Meaning::kListXattr:
+      on_xattr(c, event, true);
+      return {};
+    case Meaning::kGetDents:
+      on_getdents(c, event);
+      return {};
+    case Meaning::kGetCwd:
+      if (!store::ignores_cwd(c.e.image_name) &&
+          store::TreePath::from_absolute(proc_link(c.tid, "cwd"), ledger_.observer().tree().root())
+              .in_root())
+        ledger_.bind_to_root(c.e, c.e.image_name + " asked for its working directory");
+      return {};
+    case Meaning::kMap:
+      if ((event.args[3] & 0x20) != 0) return {};  // MAP_ANONYMOUS
+      [[fallthrough]];
+    case Meaning::kRead:
+      stdin_used(c.process, 0);
+      return {};
+    case Meaning::kWrite:
+    case Meaning::kWriteV:
+      on_write(c, event);
+      return {};
+    case Meaning::kSend:
+      on_send(c, event);
+      return {};
+    case Meaning::kTransfer:
+      return on_transfer(c, event);
+    case Meaning::kDup:
+      return {};  // its result says what it did
+    case Meaning::kIoctl:
+      on_ioctl(c, event);
+      return {};
+    case Meaning::kConnect:
+      on_connect(c, event, false);
+      return {};
+    case Meaning::kBind:
+      on_connect(c, event, true);
+      return {};
+    case Meaning::kSignal:
+      on_signal(c, event);
+      return {};
+    case Meaning::kRandom:
+      // mktemp's names are gone or facts; its callers need not suffer.
+      ledger_.refuse(c.e, "random", "", c.e.image_name + " asked for random bytes",
+                     c.e.image_name != "mktemp");
+      return {};
+    case Meaning::kAffinity:
+      on_affinity(c);
+      return {};
+    case Meaning::kClone3:
+      on_clone3(c, event);
+      return {};
+    case Meaning::kSetId:
+      // Only root can really change them; what it then creates belongs to somebody else.
+      if (::geteuid() == 0 && event.args[0] != 0 && static_cast<int32_t>(event.args[0]) != -1)
+        ledger_.refuse(c.e, "changes-user", "", std::string(event.row->name), true);
+      return {};
+    case Meaning::kRefused:
+      ledger_.refuse(c.e, std::string(event.row->why), "", std::string(event.row->name), true);
+      return {};
+    case Meaning::kUnknown:
+      ledger_.refuse(c.e, "unknown-syscall", "", "number " + std::to_string(event.number), true);
+      return {};
+    default:
+      return before_change_call(c, event);
+  }
+}
+
+std::optional<std::string> Interpreter::base_of(const CallEvent& event, const PathArg& arg,
+                                                const std::optional<std::string>& path) const {
+  if (path && path->starts_with('/')) return std::string("/");
+  if (arg.dirfd < 0) return proc_link(event.tid, "cwd");
+  const int dirfd = static_cast<int>(event.args[static_cast<size_t>(arg.dirfd)]);
+  return dirfd == AT_FDCWD ? proc_link(event.tid, "cwd") : fd_link(event.tid, dirfd);
+}
+
+Resolved Interpreter::resolve(Tid tid, Process& process, const std::string& base,
+                              const std::string& path, bool follow) {
+  (void)tid;
+  return resolver_.resolve(base, path, follow, process.pid);
+}
+
+std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEvent& event,
+                                                 bool second, bool follow) {
+  const PathArg& arg = second ? event.row->second : event.row->first;
+  const std::optional<std::string>& path = second ? event.second : event.first;
+  if (!path) return std::nullopt;  // EFAULT
+  const std::optional<std::string> base = base_of(event, arg, path);
+  if (!base->starts_with('/') || base->ends_with(" (deleted)")) {
+    if (!base->empty())
+      ledger_.refuse(c.e, "unnamed-directory", "", "a path relative to " + *base, true);
+    return std::nullopt;
+  }
+  return resolve(c.tid, c.process, *base, *path, follow);
+}
+
+std::optional<Resolved> Interpreter::resolve_fd(const Caller& c, int fd) {
+  const std::string link = fd_link(c.tid, fd);
+  if (classify(link) != FdKind::kFile || link.ends_with(" (deleted)") ||
+      link.starts_with("/memfd:"))
+    return std::nullopt;
+  Resolved resolved;
+  resolved.path = store::TreePath::from_absolute(link, ledger_.observer().tree().root());
+  resolved.err = ledger_.observer().stat(resolved.path, &resolved.st);
+  return resolved;
+}
+
+// A compiler asks the same thing hundreds of times: 1023 readlinks, most of them about five paths.
+bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t salt) {
+  if (!event.first) return true;
+  const std::optional<std::string> base = base_of(event, event.row->first, event.first);
+  uint64_t hash = XXH3_64bits_withSeed(event.first->data(), event.first->size(),
+                                       salt * 64 + static_cast<uint64_t>(event.row->meaning));
+  if (base->size() > 1) hash = XXH3_64bits_withSeed(base->data(), base->size(), hash);
+  return !c.e.memo.insert(hash).second;
+}
+
+void Interpreter::observe_way(Execution& e, const Resolved& resolved) {
+  using store::FactKey;
+  using store::FactKind;
+  using store::FactValue;
+  for (const CrossedLink& link : resolved.links) {
+    FactValue value;
+    value.text = link.target;
+    ledger_.observe(e, FactKey{FactKind::kLink, link.path, 0, {}}, std::move(value));
+  }
+  for (const store::TreePath& directory : resolved.left_directories) {
+    struct stat st {};
+    FactValue value;
+    value.err = ledger_.observer().stat(directory, &st);
+    if (value.err == 0) value = store::Observer::kind_value(st);
+    ledger_.observe(e, FactKey{FactKind::kKind, directory, 0, {}}, std::move(value));
+  }
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,114 @@
+// Interpreter: what each reported call means for the ledger. One case for each Meaning of the table.
+//
+// Entered by the probe source (its own thread) and by the tracer thread; takes the session's lock. What
+// may fault or block in the tracee (reading its memory) is done before the lock is taken, except for
+// small structures and written bytes, which are read with it: no FUSE handler takes this lock.
+#pragma once
+
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "tracer/ledger.h"
+#include "tracer/lineage.h"
+#include "tracer/probe_source.h"
+#include "tracer/resolver.h"
+#include "tracer/spool.h"
+
+namespace pcache::tracer {
+
+class Interpreter : public CallSink {
+ public:
+  Interpreter(std::mutex& lock, Lineage& lineage, Ledger& ledger, Resolver& resolver, Spool& spool);
+
+  Answer on_call(const CallEvent& event) override;
+  void on_result(const CallEvent& event, int64_t result) override;
+
+  // --- also used by the session, with the lock held ---
+  // Facts of finding a path: links crossed, directories left by "..".
+  void observe_way(Execution& e, const Resolved& resolved);
+  // Bytes written to a standard stream by a process, or by the hit of a child (`size` bytes at spool
+  // `offset`).
+  void stream_written(Process& process, const std::shared_ptr<StreamTag>& tag, uint64_t offset,
+                      uint64_t size);
+  bool wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const;
+  // Descriptor 0 was read, mapped, sought or handed on.
+  void stdin_used(Process& process, int fd);
+  // A signal was delivered while a large write was under way: how much was written is unknown.
+  void signal_during_write(Process& process);
+  Resolved resolve(Tid tid, Process& process, const std::string& base, const std::string& path,
+                   bool follow);
+
+ private:
+  struct Caller {
+    Tid tid;
+    Process& process;
+    Execution& e;
+  };
+  // State between the two stops of a call that changes something.
+  struct Pending {
+    Resolved first, second;
+    Before before_first, before_second;
+    bool first_is_fd = false;
+  };
+  enum class Special : uint8_t { kOrdinary, kNoFact, kPseudo, kHandled };
+
+  // interpreter.cc
+  Answer dispatch(const Caller& c, const CallEvent& event);
+  std::optional<std::string> base_of(const CallEvent& event, const PathArg& arg,
+                                     const std::optional<std::string>& path) const;
+  std::optional<Resolved> resolve_arg(const Caller& c, const CallEvent& event, bool second,
+                                      bool follow);
+  std::optional<Resolved> resolve_fd(const Caller& c, int fd);
+  bool nothing_new(const Caller& c, const CallEvent& event, uint64_t salt);
+
+  // interpret_lookups.cc
+  void on_open_read(const Caller& c, const CallEvent& event, uint64_t flags);
+  void on_stat(const Caller& c, const CallEvent& event);
+  void on_access(const Caller& c, const CallEvent& event);
+  void on_read_link(const Caller& c, const CallEvent& event);
+  void on_exec(const Caller& c, const CallEvent& event);
+  void on_chdir(const Caller& c, const CallEvent& event);
+  void on_statfs(const Caller& c, const CallEvent& event);
+  void on_xattr(const Caller& c, const CallEvent& event, bool list);
+  void on_getdents(const Caller& c, const CallEvent& event);
+  Special special(const Caller& c, const Resolved& resolved, bool opens, bool writes);
+  void observe_identity(const Caller& c, const Resolved& resolved);
+  void observe_kind(const Caller& c, const Resolved& resolved);
+  void observe_opened(const Caller& c, const Resolved& resolved);
+
+  // interpret_changes.cc
+  Answer before_change_call(const Caller& c, const CallEvent& event);
+  void after_open(const Caller& c, const CallEvent& event, const Pending& p, int64_t result);
+  void after_rename(const Caller& c, const Pending& p);
+  void after_change(const Caller& c, const CallEvent& event, const Pending& p);
+  void after_failure(const Caller& c, const CallEvent& event, const Pending& p, int error);
+  void apply(const Caller& c, ChangeKind kind, const Resolved& at, const Before& before,
+             uint32_t create_mode = 0);
+  Change make_change(const Caller& c, ChangeKind kind, const Resolved& at, const Before& before);
+  uint64_t open_flags(const CallEvent& event) const;
+  uint32_t open_mode(const CallEvent& event) const;
+
+  // interpret_descriptors.cc
+  void on_write(const Caller& c, const CallEvent& event);
+  void written(const Caller& c, int fd, const std::vector<std::pair<uint64_t, uint64_t>>& pieces);
+  Answer on_transfer(const Caller& c, const CallEvent& event);
+  void after_dup(const Caller& c, const CallEvent& event, int64_t result);
+  void on_ioctl(const Caller& c, const CallEvent& event);
+  void on_connect(const Caller& c, const CallEvent& event, bool bind);
+  void on_send(const Caller& c, const CallEvent& event);
+  void on_signal(const Caller& c, const CallEvent& event);
+  void on_clone3(const Caller& c, const CallEvent& event);
+  void on_affinity(const Caller& c);
+  std::shared_ptr<StreamTag> stream_of(const Caller& c, int fd) const;
+
+  std::mutex& lock_;
+  Lineage& lineage_;
+  Ledger& ledger_;
+  Resolver& resolver_;
+  Spool& spool_;
+  std::unordered_map<pid_t, Pending> pending_;  // by thread
+};
+
+}  // namespace pcache::tracer

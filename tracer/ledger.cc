@@ -1,0 +1,481 @@
+#include "tracer/ledger.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <ctime>
+
+namespace pcache::tracer {
+namespace {
+
+using store::Fact;
+using store::FactKey;
+using store::FactKind;
+using store::FactValue;
+
+int64_t coarse_now_ns() {
+  timespec now;
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
+// Which own changes make an observation of `kind` an observation of something self-made.
+uint8_t blocking_aspects(FactKind kind) {
+  switch (kind) {
+    case FactKind::kContent:
+    case FactKind::kIdentity:
+    case FactKind::kReplaced:
+      return kExistence | kContents;
+    case FactKind::kXattr:
+      return kExistence | kAttributes;
+    case FactKind::kTerminal:
+    case FactKind::kStdin:
+    case FactKind::kAffinity:
+      return 0;
+    default:
+      return kExistence;
+  }
+}
+
+constexpr uint32_t kPermissions = 07777;
+
+// After own chmod, chown or utimens the rest is still an input: those fields are as they were before.
+void restore_own_attributes(const PathEntry& entry, FactValue* value, const FactKey& key) {
+  if (value->err != 0 || entry.before.err != 0) return;
+  if ((entry.changed & kAttributes) != 0 && value->mode != 0 && key.kind != FactKind::kXattr) {
+    value->mode = (value->mode & ~kPermissions) | (entry.before.st.st_mode & kPermissions);
+    if (key.kind == FactKind::kIdentity) {
+      value->uid = entry.before.st.st_uid;
+      value->gid = entry.before.st.st_gid;
+    }
+  }
+  if ((entry.changed & (kTimes | kAttributes)) != 0 && value->mtime_ns != 0)
+    value->mtime_ns = entry.before.st.st_mtim.tv_sec * 1'000'000'000LL + entry.before.st.st_mtim.tv_nsec;
+}
+
+}  // namespace
+
+uint8_t aspects_of(const Change& change) {
+  switch (change.kind) {
+    case ChangeKind::kCreateOrTruncate:
+      return change.before.err == 0 ? kContents | kTimes
+                                    : kExistence | kContents | kAttributes | kTimes;
+    case ChangeKind::kTruncate:
+    case ChangeKind::kWriteInPlace:
+      return change.before.err == 0 ? kContents | kTimes
+                                    : kExistence | kContents | kAttributes | kTimes;
+    case ChangeKind::kAttributes:
+      return kAttributes;
+    case ChangeKind::kTimes:
+      return kTimes;
+    case ChangeKind::kReplayed:
+      return change.replayed_aspects;
+    default:
+      return kExistence | kContents | kAttributes | kTimes;
+  }
+}
+
+Ledger::Ledger(const store::Observer& observer)
+    : observer_(observer), session_(std::make_unique<Execution>()) {
+  session_->live = 1;
+}
+
+Execution& Ledger::open(Execution& parent, pid_t main_pid) {
+  auto execution = std::make_unique<Execution>();
+  execution->id = next_id_++;
+  execution->parent = &parent;
+  execution->main_pid = main_pid;
+  Execution& e = *execution;
+  open_.emplace(e.id, std::move(execution));
+  return e;
+}
+
+void Ledger::forget(Execution& execution) {
+  std::erase_if(writers_, [&](auto& item) {
+    std::erase(item.second, &execution);
+    return item.second.empty();
+  });
+  open_.erase(execution.id);
+}
+
+ObservedFact* Ledger::find_fact(Execution& e, PathEntry& entry, const FactKey& key) {
+  for (const uint32_t index : entry.facts) {
+    ObservedFact& fact = e.facts[index];
+    if (fact.removed || fact.key.kind != key.kind) continue;
+    // One listing a directory; every other question is told apart by its parameters.
+    if (key.kind == FactKind::kListing) return &fact;
+    if (fact.key.param == key.param && fact.key.names == key.names) return &fact;
+  }
+  return nullptr;
+}
+
+void Ledger::add_fact(Execution& e, PathEntry& entry, ObservedFact fact) {
+  entry.facts.push_back(static_cast<uint32_t>(e.facts.size()));
+  e.facts.push_back(std::move(fact));
+}
+
+void Ledger::hash_sample(Sample& sample) {
+  if (sample.hash || sample.failed) return;
+  struct stat now {};
+  store::Digest digest;
+  if (observer_.stat(sample.path, &now) != 0 ||
+      store::Stamp::of(now) != store::Stamp::of(sample.st) ||
+      observer_.content_hash(sample.path, now, &digest) != 0) {
+    sample.failed = true;
+    return;
+  }
+  sample.hash = digest;
+}
+
+void Ledger::observe(Execution& e, FactKey key, FactValue value, bool blind) {
+  note_read(e, key.path);
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    PathEntry& entry = a->paths[key.path];
+    if ((entry.changed & blocking_aspects(key.kind)) != 0) return;
+    if (ObservedFact* known = find_fact(*a, entry, key)) {
+      if (!known->blind || blind) return;  // nothing new here, nor above
+      known->blind = false;
+      continue;
+    }
+    FactValue own = value;
+    restore_own_attributes(entry, &own, key);
+    add_fact(*a, entry, {key, std::move(own), nullptr, blind, false});
+  }
+}
+
+void Ledger::observe_content(Execution& e, const TreePath& path, int err, const struct stat& st,
+                             bool blind) {
+  const FactKey key{FactKind::kContent, path, 0, {}};
+  FactValue value;
+  value.err = err;
+  if (err == 0) value = store::Observer::content_value(st, {});
+  if (err != 0 || !S_ISREG(st.st_mode)) return observe(e, key, std::move(value), blind);
+
+  note_read(e, path);
+  std::shared_ptr<Sample> sample;
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    PathEntry& entry = a->paths[path];
+    if ((entry.changed & blocking_aspects(key.kind)) != 0) return;
+    if (ObservedFact* known = find_fact(*a, entry, key)) {
+      if (!known->blind || blind) return;
+      known->blind = false;
+      continue;
+    }
+    if (!sample) {
+      sample = std::make_shared<Sample>(Sample{path, st, std::nullopt, false});
+      // A later write could leave so young a stamp as it is.
+      if (store::Stamp::of(st).young(store::realtime_ns())) hash_sample(*sample);
+    }
+    FactValue own = value;
+    restore_own_attributes(entry, &own, key);
+    add_fact(*a, entry, {key, std::move(own), sample, blind, false});
+  }
+}
+
+void Ledger::list(Execution& e, const TreePath& dir, int err,
+                  const std::vector<store::DirEntry>& entries,
+                  const std::vector<std::string>& left_out) {
+  note_read(e, dir);
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    PathEntry& entry = a->paths[dir];
+    if ((entry.changed & kExistence) != 0) return;
+    FactKey key{FactKind::kListing, dir, 0, {}};
+    if (find_fact(*a, entry, key) != nullptr) return;
+    if (err != 0) {
+      FactValue value;
+      value.err = err;
+      add_fact(*a, entry, {key, std::move(value), nullptr, false, false});
+      continue;
+    }
+    // Less the names its own tree has made, with those it has removed.
+    std::vector<store::DirEntry> seen = entries;
+    std::set<std::string> omitted(left_out.begin(), left_out.end());
+    if (const auto own = a->own_names.find(dir); own != a->own_names.end()) {
+      for (const std::string& name : own->second) {
+        const auto changed = a->paths.find(dir.child(name));
+        if (changed == a->paths.end()) continue;
+        const Before& before = changed->second.before;
+        std::erase_if(seen, [&](const store::DirEntry& d) { return d.name == name; });
+        if (before.err != 0)
+          omitted.insert(name);
+        else
+          seen.push_back({store::entry_type(before.st.st_mode), name});
+      }
+    }
+    key.names.assign(omitted.begin(), omitted.end());
+    FactValue value = store::Observer::listing_value(seen, key.names);
+    add_fact(*a, entry, {std::move(key), std::move(value), nullptr, false, false});
+  }
+}
+
+void Ledger::observe_alone(Execution& e, FactKey key, FactValue value) {
+  PathEntry& entry = e.paths[key.path];
+  if (find_fact(e, entry, key) == nullptr)
+    add_fact(e, entry, {std::move(key), std::move(value), nullptr, false, false});
+}
+
+void Ledger::side_fact(Execution& e, const Fact& fact) {
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(fact.key.path);
+    if (entry != a->paths.end() && (entry->second.changed & kExistence) != 0) return;
+    a->side_facts.push_back(fact);
+  }
+}
+
+void Ledger::observe_replaced(Execution& e, const FactKey& key, int err, const struct stat& st) {
+  note_read(e, key.path);
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    PathEntry& entry = a->paths[key.path];
+    if ((entry.changed & (kExistence | kContents)) != 0) return;
+    if (find_fact(*a, entry, key) != nullptr) return;
+    add_fact(*a, entry,
+             {key, observer_.replaced_value(key, err, st, a->weak.digest), nullptr, false, false});
+    entry.replaced_fact = true;
+  }
+}
+
+Before Ledger::before_change(Execution& e, const TreePath& path) {
+  Before before;
+  before.err = observer_.stat(path, &before.st);
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(path);
+    if (entry == a->paths.end()) continue;
+    for (const uint32_t index : entry->second.facts)
+      if (a->facts[index].sample) hash_sample(*a->facts[index].sample);
+  }
+  return before;
+}
+
+void Ledger::add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind) {
+  if (entry.replaced_fact) return;
+  if (change.blind)
+    for (const uint32_t index : entry.facts) {
+      ObservedFact& fact = e.facts[index];
+      if (fact.blind && fact.key.kind != FactKind::kContent) fact.removed = true;
+    }
+  FactKey key{FactKind::kReplaced, change.path, change.create_mode & kPermissions, {}};
+  if (blind) key.param |= store::kReplacedBlind;
+  if (change.unlinks) key.param |= store::kReplacedUnlinked;
+  const Before& before = entry.changed != 0 ? entry.before : change.before;
+  FactValue value = observer_.replaced_value(key, before.err, before.st, e.weak.digest);
+  add_fact(e, entry, {std::move(key), std::move(value), nullptr, false, false});
+  entry.replaced_fact = true;
+}
+
+// Truth table: what a first change of a path says about what was there before.
+//   CreateOrTruncate   blind when nothing about the path or its directory's listing is known yet
+//   Truncate, MoveOnto the state that is replaced
+//   CreateExclusive    it was absent
+//   WriteInPlace       its content (or absence)
+//   Remove, Attributes, Times, MoveAway   kind and mode (MoveAway: content, observed by the caller)
+void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& change) {
+  const auto observe_kind = [&] {
+    FactKey key{FactKind::kKind, change.path, 0, {}};
+    if (find_fact(e, entry, key) != nullptr) return;
+    FactValue value;
+    value.err = change.before.err;
+    if (value.err == 0) value = store::Observer::kind_value(change.before.st);
+    restore_own_attributes(entry, &value, key);
+    add_fact(e, entry, {std::move(key), std::move(value), nullptr, change.blind, false});
+  };
+  const bool again = (entry.changed & kExistence) != 0;  // it was removed or made by its own tree
+  switch (change.kind) {
+    case ChangeKind::kCreateOrTruncate: {
+      if (again) {
+        // Unlinked, then created: what was unlinked is what is replaced.
+        if (entry.before.err == 0 && change.before.err != 0)
+          add_replaced(e, entry, change, change.blind);
+        return;
+      }
+      if ((entry.changed & kContents) != 0) return;
+      const auto directory = e.paths.find(change.path.parent());
+      const bool listed =
+          directory != e.paths.end() &&
+          std::any_of(directory->second.facts.begin(), directory->second.facts.end(),
+                      [&](uint32_t i) { return e.facts[i].key.kind == FactKind::kListing; });
+      const bool first = std::none_of(entry.facts.begin(), entry.facts.end(),
+                                      [&](uint32_t i) { return !e.facts[i].removed; });
+      add_replaced(e, entry, change, change.blind || (first && !listed && entry.changed == 0));
+      return;
+    }
+    case ChangeKind::kTruncate:
+    case ChangeKind::kMoveOnto:
+      if (!again && (entry.changed & kContents) == 0)
+        add_replaced(e, entry, change, change.blind);
+      else if (again && entry.before.err == 0)
+        add_replaced(e, entry, change, change.blind);
+      return;
+    case ChangeKind::kCreateExclusive:
+      if (!again)
+        observe_kind();
+      else if (entry.before.err == 0)
+        add_replaced(e, entry, change, change.blind);
+      return;
+    case ChangeKind::kRemove:
+    case ChangeKind::kAttributes:
+    case ChangeKind::kTimes:
+      if (!again) observe_kind();
+      return;
+    case ChangeKind::kWriteInPlace:  // the caller observed the content
+    case ChangeKind::kMoveAway:
+    case ChangeKind::kReplayed:
+      return;
+  }
+}
+
+void Ledger::change(Execution& e, const Change& change) {
+  const uint8_t aspects = aspects_of(change);
+  note_conflicts(e, change, aspects);
+  const int64_t now = coarse_now_ns();
+  const uint64_t sequence = ++sequence_;
+  const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway;
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    PathEntry& entry = a->paths[change.path];
+    require_prior_state(*a, entry, change);
+    if (entry.changed == 0) entry.before = change.before;
+    const bool first_creation =
+        (entry.changed & kExistence) == 0 && change.before.err != 0 && !removes;
+    if (first_creation && (change.kind == ChangeKind::kCreateExclusive)) entry.exclusive = true;
+    if (removes || change.kind == ChangeKind::kMoveOnto || change.unlinks) entry.unlinked = true;
+    if (removes) entry.removed_ns = now;
+    entry.changed |= aspects;
+    entry.order_ns = now;
+    entry.sequence = sequence;
+    if ((aspects & kExistence) != 0) {
+      a->own_names[change.path.parent()].insert(change.path.name());
+      entry.atime_ns.reset();
+      entry.mtime_ns.reset();
+      entry.link_source = change.link_source;
+    }
+    if ((aspects & kContents) != 0) entry.mtime_ns.reset();
+    if (change.kind == ChangeKind::kTimes ||
+        (change.kind == ChangeKind::kReplayed && (aspects & kTimes) != 0)) {
+      entry.atime_ns = change.atime_ns;
+      entry.mtime_ns = change.mtime_ns;
+      entry.touched = !change.mtime_ns;
+    }
+    entry.mode_set |= change.mode_set;
+    entry.owner_set |= change.owner_set;
+    if (!change.xattr.empty()) entry.xattrs.insert(change.xattr);
+  }
+}
+
+void Ledger::note_read(Execution& reader, const TreePath& path) {
+  const auto writers = writers_.find(path);
+  if (writers == writers_.end()) return;
+  for (Execution* writer : writers->second) {
+    if (reader.within(*writer) || writer->within(reader)) continue;
+    // The writer is still at it: nobody below the common ancestor saw a settled value.
+    for (Execution* a = &reader; !a->is_session() && !writer->within(*a); a = a->parent)
+      refuse(*a, "raced", path.text, "read while another command was changing it", false);
+  }
+}
+
+void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t aspects) {
+  std::vector<Execution*>& writers = writers_[change.path];
+  if (std::find(writers.begin(), writers.end(), &writer) == writers.end())
+    writers.push_back(&writer);
+  const TreePath directory = change.path.parent();
+  const bool renames = (aspects & kExistence) != 0;
+  for (auto& [id, other] : open_) {
+    Execution& a = *other;
+    if (writer.within(a) || a.within(writer)) continue;
+    if (const auto entry = a.paths.find(change.path); entry != a.paths.end()) {
+      if ((entry->second.changed & aspects) != 0) {
+        refuse(a, "raced", change.path.text, "another command changed it at the same time", false);
+        for (Execution* w = &writer; !w->is_session() && !a.within(*w); w = w->parent)
+          refuse(*w, "raced", change.path.text, "another command changed it at the same time", false);
+      } else if (!entry->second.facts.empty()) {
+        refuse(a, "raced", change.path.text, "another command changed it after it was read", false);
+      }
+    }
+    if (!renames) continue;
+    const auto listed = a.paths.find(directory);
+    if (listed == a.paths.end()) continue;
+    for (const uint32_t index : listed->second.facts)
+      if (a.facts[index].key.kind == FactKind::kListing && !a.facts[index].removed)
+        refuse(a, "raced", directory.text,
+               "another command changed " + change.path.name() + " in it after it was listed", false);
+  }
+}
+
+void Ledger::refuse(Execution& e, const std::string& code, const std::string& path,
+                    const std::string& detail, bool ancestors) {
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    const bool known = std::any_of(
+        a->refusals.begin(), a->refusals.end(),
+        [&](const store::Reason& r) { return r.code == code && r.path == path; });
+    if (!known && a->refusals.size() < 32) a->refusals.push_back({code, path, detail});
+    if (!ancestors) return;
+  }
+}
+
+void Ledger::bind_to_root(Execution& e, const std::string& reason) {
+  for (Execution* a = &e; !a->is_session(); a = a->parent)
+    if (a->root_reason.empty()) a->root_reason = reason;
+}
+
+bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
+  const auto found = e.paths.find(fact.key.path);
+  PathEntry& entry = found->second;
+  if (fact.sample) {
+    hash_sample(*fact.sample);
+    if (fact.sample->failed) return false;
+    fact.value.hash = *fact.sample->hash;
+  }
+  // Own changes since: the value was taken before them, and others' are conflicts.
+  if (entry.changed != 0) return true;
+  switch (fact.key.kind) {
+    case FactKind::kTerminal:
+    case FactKind::kStdin:
+    case FactKind::kAffinity:
+    case FactKind::kReplaced:
+      return true;
+    case FactKind::kListing: {
+      const auto own = e.own_names.find(fact.key.path);
+      if (own == e.own_names.end()) break;
+      std::vector<store::DirEntry> entries;
+      FactValue now;
+      std::vector<std::string> omitted(own->second.begin(), own->second.end());
+      now.err = observer_.list(fact.key.path, &entries);
+      if (now.err != fact.value.err) return false;
+      now = store::Observer::listing_value(entries, omitted);
+      FactValue then = fact.value;
+      std::erase_if(then.entries,
+                    [&](const std::string& item) { return own->second.contains(item.substr(1)); });
+      return now.entries == then.entries;
+    }
+    case FactKind::kIdentity:
+      // Its own outputs changed this directory's mtime.
+      if ((fact.key.param & store::kWithDirMtime) != 0 && S_ISDIR(fact.value.mode) &&
+          e.own_names.contains(fact.key.path))
+        return true;
+      break;
+    default:
+      break;
+  }
+  return observer_.observe(fact.key, e.weak.digest) == fact.value;
+}
+
+void Ledger::settle(Execution& e) {
+  for (ObservedFact& fact : e.facts) {
+    if (fact.removed || still_holds(e, fact)) continue;
+    refuse(e, "input-changed", fact.key.path.text,
+           std::string("its ") + store::fact_kind_name(fact.key.kind) +
+               " changed while the command ran",
+           false);
+    return;  // one is enough, and the rest would cost
+  }
+}
+
+bool Ledger::is_temporary_of_ancestor(const Execution& e, const TreePath& path) const {
+  struct stat st {};
+  if (observer_.stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return false;
+  for (const Execution* a = &e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(path);
+    if (entry != a->paths.end() && entry->second.exclusive) return true;
+  }
+  return false;
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,111 @@
+// Ledger: turns observations into facts and effects of every open execution (design.md section 4).
+//
+// The one pipeline from observation to fact: whatever the source (a seccomp stop today, a ring buffer
+// tomorrow, a hit's record), it arrives here as observe(), list() or change() on an execution, and is
+// applied to it and to every open ancestor. What an execution's own tree changed is no input of it.
+//
+// Guarded by the session's lock. Touches the file system (through the Observer) only to hash what is
+// about to change and to re-check facts.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/observer.h"
+#include "tracer/execution.h"
+
+namespace pcache::tracer {
+
+enum class ChangeKind : uint8_t {
+  kCreateOrTruncate,  // O_CREAT|O_TRUNC, not exclusive
+  kTruncate,          // O_TRUNC or truncate(0) of something that exists
+  kCreateExclusive,   // O_EXCL, mkdir, mknod, symlink, the new name of a link
+  kWriteInPlace,      // a write open without O_TRUNC
+  kRemove,
+  kMoveAway,   // the old name of a rename
+  kMoveOnto,   // the new name of a rename
+  kAttributes, // chmod, chown, xattrs
+  kTimes,
+  kReplayed,   // by a hit: its record's facts say what it needed
+};
+
+struct Change {
+  ChangeKind kind;
+  TreePath path;
+  Before before;
+  uint32_t create_mode = 0;  // after umask
+  bool blind = false;        // the image overwrites blindly
+  bool unlinks = false;      // …and unlinks first (as, ld)
+  uint8_t replayed_aspects = 0;  // kReplayed
+  std::optional<int64_t> atime_ns, mtime_ns;  // kTimes: explicit; absent: now
+  bool mode_set = false, owner_set = false;
+  std::string xattr;
+  std::string link_source;
+};
+
+class Ledger {
+ public:
+  explicit Ledger(const store::Observer& observer);
+
+  Execution& session() { return *session_; }
+  Execution& open(Execution& parent, pid_t main_pid);
+  void forget(Execution& execution);  // it has ended and is reported
+  size_t open_count() const { return open_.size(); }
+
+  // A fact of `key` with its value at this moment. For regular files' contents pass the stat; the
+  // hash is filled in later. `blind`: asked by an image that overwrites blindly.
+  void observe(Execution& e, store::FactKey key, store::FactValue value, bool blind = false);
+  void observe_content(Execution& e, const TreePath& path, int err, const struct stat& st,
+                       bool blind = false);
+  void list(Execution& e, const TreePath& dir, int err, const std::vector<store::DirEntry>& entries,
+            const std::vector<std::string>& left_out = {});
+  void side_fact(Execution& e, const store::Fact& fact);
+  // A fact about the process's own descriptors: of `e` alone, not of its ancestors.
+  void observe_alone(Execution& e, store::FactKey key, store::FactValue value);
+  // A Replaced fact of a hit, answered for each ancestor with its own weak key.
+  // `err` and `st`: of the path before the replay.
+  void observe_replaced(Execution& e, const store::FactKey& key, int err, const struct stat& st);
+
+  // Before `path` can change: contents observed so far are hashed.
+  Before before_change(Execution& e, const TreePath& path);
+  void change(Execution& e, const Change& change);
+
+  // Not to be recorded, for `code`. With `ancestors`, nor is any execution above it.
+  void refuse(Execution& e, const std::string& code, const std::string& path,
+              const std::string& detail, bool ancestors);
+  // The record of `e` and its open ancestors holds for this root only.
+  void bind_to_root(Execution& e, const std::string& reason);
+
+  // Hashes what is pending and re-checks every fact; refuses where an input changed meanwhile.
+  void settle(Execution& e);
+
+  // True for a name that an open ancestor (or `e` itself) created exclusively.
+  bool is_temporary_of_ancestor(const Execution& e, const TreePath& path) const;
+
+  const store::Observer& observer() const { return observer_; }
+
+ private:
+  ObservedFact* find_fact(Execution& e, PathEntry& entry, const store::FactKey& key);
+  void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
+  void hash_sample(Sample& sample);
+  void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
+  void add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind);
+  void note_conflicts(Execution& writer, const Change& change, uint8_t aspects);
+  void note_read(Execution& reader, const TreePath& path);
+  bool still_holds(Execution& e, ObservedFact& fact);
+
+  const store::Observer& observer_;
+  std::unique_ptr<Execution> session_;
+  std::unordered_map<ExecutionId, std::unique_ptr<Execution>> open_;
+  // Paths that open executions have changed, by the execution that did it itself.
+  std::unordered_map<TreePath, std::vector<Execution*>, store::TreePathHash> writers_;
+  ExecutionId next_id_ = 1;
+  uint64_t sequence_ = 0;
+};
+
+uint8_t aspects_of(const Change& change);
+
+}  // namespace pcache::tracer

@@ -1,0 +1,58 @@
+#include "tracer/lineage.h"
+
+namespace pcache::tracer {
+
+Process* Lineage::process(pid_t pid) {
+  const auto found = processes_.find(pid);
+  return found == processes_.end() ? nullptr : found->second.get();
+}
+
+Thread* Lineage::thread(pid_t tid) {
+  const auto found = threads_.find(tid);
+  return found == threads_.end() ? nullptr : &found->second;
+}
+
+Process* Lineage::process_of(pid_t tid) {
+  Thread* known = thread(tid);
+  return known == nullptr ? nullptr : known->process;
+}
+
+Process& Lineage::add_process(pid_t pid, Execution& execution) {
+  auto& slot = processes_[pid];
+  slot = std::make_unique<Process>();
+  slot->pid = pid;
+  slot->execution = &execution;
+  add_thread(pid, *slot);
+  return *slot;
+}
+
+void Lineage::add_thread(pid_t tid, Process& process) {
+  threads_[tid] = Thread{&process};
+  process.threads.insert(tid);
+}
+
+void Lineage::remove_thread(pid_t tid) {
+  if (Process* owner = process_of(tid)) owner->threads.erase(tid);
+  threads_.erase(tid);
+}
+
+void Lineage::remove_process(pid_t pid) {
+  const auto found = processes_.find(pid);
+  if (found == processes_.end()) return;
+  for (const pid_t tid : found->second->threads) threads_.erase(tid);
+  processes_.erase(found);
+}
+
+void Lineage::keep_leader_only(Process& process) {
+  for (const pid_t tid : process.threads) threads_.erase(tid);
+  process.threads.clear();
+  add_thread(process.pid, process);
+}
+
+std::vector<pid_t> Lineage::pids() const {
+  std::vector<pid_t> pids;
+  for (const auto& [pid, process] : processes_) pids.push_back(pid);
+  return pids;
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,71 @@
+// Lineage: the live map tid → process → execution.
+//
+// Guarded by the session's lock. Processes are thread groups; threads share descriptors and cwd, forks
+// copy them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "tracer/execution.h"
+#include "tracer/stub.h"
+
+namespace pcache::tracer {
+
+// A standard stream as an execution was given it, and what it was to the execution's parent. Following
+// dup() by tags (not by comparing descriptors) keeps stdout and stderr apart even where both lead to
+// one pipe: `sh -c 'echo e >&2' 2>&1` replayed with stderr elsewhere must write to stderr.
+struct StreamTag {
+  ExecutionId execution = 0;
+  int number = 0;  // 0, 1, 2 as `execution` knows it
+  std::string link;
+  bool checked = false, nonblocking = false;
+  std::shared_ptr<StreamTag> parent;
+};
+
+struct Process {
+  pid_t pid = 0;
+  Execution* execution = nullptr;
+  std::set<pid_t> threads;
+  std::map<int, std::shared_ptr<StreamTag>> tags;  // by descriptor
+  std::map<int, std::string> inherited;            // descriptors above 2 given at exec: links
+  std::string pending_exec;         // absolute canonical path named by the last execve
+  std::optional<StubRun> stub;      // being skipped
+  bool replaying = false;
+  int expected_status = 0;          // of a skipped one
+};
+
+struct Thread {
+  Process* process = nullptr;
+  bool in_call = false;          // between the two stops of a traced call
+  bool big_write = false;        // its last call wrote more than a pipe takes at once
+};
+
+class Lineage {
+ public:
+  Process* process(pid_t pid);
+  Process* process_of(pid_t tid);
+  Thread* thread(pid_t tid);
+  Process& add_process(pid_t pid, Execution& execution);
+  void add_thread(pid_t tid, Process& process);
+  void remove_thread(pid_t tid);
+  void remove_process(pid_t pid);  // with all its threads
+  // An exec ends all threads but one, which takes over the leader's id.
+  void keep_leader_only(Process& process);
+  size_t size() const { return processes_.size(); }
+  bool contains(pid_t tid) const { return threads_.contains(tid); }
+  std::vector<pid_t> pids() const;
+
+ private:
+  std::unordered_map<pid_t, std::unique_ptr<Process>> processes_;
+  std::unordered_map<pid_t, Thread> threads_;
+};
+
+}  // namespace pcache::tracer

@@ -1,0 +1,74 @@
+// Probe source: where the calls of traced processes are seen, and what becomes of them.
+//
+// A source decodes a call into a CallEvent and hands it to the CallSink. The seccomp source is
+// synchronous: the thread waits until the sink has returned, so values are those of the moment of the
+// call. An asynchronous one (a ring buffer) reports calls after the fact, with their result and time;
+// the same events fit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "store/result.h"
+#include "store/unique_fd.h"
+#include "tracer/syscall_table.h"
+#include "tracer/tracee.h"
+
+namespace pcache::tracer {
+
+struct CallEvent {
+  Tid tid;
+  int number = -1;
+  const SyscallRow* row = nullptr;
+  std::array<uint64_t, 6> args{};
+  std::optional<std::string> first, second;  // the row's path arguments, where they could be read
+  bool foreign = false;                      // another architecture's call
+  std::optional<int64_t> result;             // asynchronous sources know it at once
+};
+
+// Reads the row's path arguments out of the caller's memory. With no lock held.
+CallEvent make_event(Tid tid, int number, const std::array<uint64_t, 6>& args);
+
+// What a synchronous source does with the call.
+struct Answer {
+  int errno_instead = 0;  // != 0: the call is not made, it returns this error
+};
+
+class CallSink {
+ public:
+  virtual ~CallSink() = default;
+  // Before the call; it happens when this returns.
+  virtual Answer on_call(const CallEvent& event) = 0;
+  // After a Trap::kTrace call.
+  virtual void on_result(const CallEvent& event, int64_t result) = 0;
+};
+
+class ProbeSource {
+ public:
+  virtual ~ProbeSource() = default;
+  virtual const char* name() const = 0;
+  // Everything that happened before now has been given to the sink. Synchronous: nothing to do.
+  virtual void drain() = 0;
+};
+
+// Answers the notifications of a seccomp listener on a thread of its own until the last process that
+// has the filter is gone.
+class SeccompSource : public ProbeSource {
+ public:
+  SeccompSource(UniqueFd listener, CallSink& sink);
+  ~SeccompSource() override;
+  const char* name() const override { return "seccomp"; }
+  void drain() override {}
+
+ private:
+  void loop();
+  UniqueFd listener_, stop_;
+  CallSink& sink_;
+  std::thread thread_;
+};
+
+}  // namespace pcache::tracer

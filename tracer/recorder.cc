@@ -1,0 +1,409 @@
+#include "tracer/recorder.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+
+namespace pcache::tracer {
+namespace {
+
+using store::Effect;
+using store::EffectKind;
+using store::Fact;
+using store::FactKind;
+
+constexpr uint64_t kInlineStreams = 16 * 1024;
+constexpr size_t kMaxArgvBytes = 64 * 1024;
+
+int64_t to_ns(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
+
+int64_t monotonic_ns() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return to_ns(now);
+}
+
+}  // namespace
+
+uint64_t Recorder::count_changes(const Execution& e) {
+  uint64_t count = 0;
+  for (const auto& [path, entry] : e.paths)
+    if (entry.changed != 0) ++count;
+  return count;
+}
+
+void Recorder::bind(Execution& e, const std::string& reason) {
+  if (e.root_reason.empty()) e.root_reason = reason;
+}
+
+bool Recorder::names_root(const store::Digest& digest, int fd, uint64_t size) {
+  const std::string& root = ledger_.observer().tree().root();
+  if (size < root.size()) return false;
+  const auto known = names_root_.find(digest);
+  if (known != names_root_.end()) return known->second;
+  bool found = true;  // unreadable: better too narrow than wrong
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (map != MAP_FAILED) {
+    found = ::memmem(map, size, root.data(), root.size()) != nullptr;
+    ::munmap(map, size);
+  }
+  names_root_[digest] = found;
+  return found;
+}
+
+std::optional<store::Digest> Recorder::capture(Execution& e, const TreePath& path,
+                                               const PathEntry& entry, const struct stat& st) {
+  const store::Observer& observer = ledger_.observer();
+  store::BlobStore& blobs = observer.store().blobs();
+  const uint64_t size = static_cast<uint64_t>(st.st_size);
+  const store::Stamp stamp = store::Stamp::of(st);
+  std::optional<store::Digest> digest = observer.tree().served_digest(path.in_root() ? path.text : "\1");
+  // Captured for an execution inside this one, and not changed since.
+  if (const auto known = captured_.find(path); !digest && known != captured_.end() &&
+                                               known->second.stamp == stamp &&
+                                               known->second.sequence == entry.sequence)
+    digest = known->second.digest;
+  UniqueFd fd;
+  if (!digest || !blobs.has(*digest, size)) {
+    if (const int err = observer.open_read(path, &fd); err != 0) {
+      ledger_.refuse(e, "output-unreadable", path.text, std::strerror(err), false);
+      return std::nullopt;
+    }
+    Result<store::Digest> put = blobs.put_file(fd.get(), size);
+    if (!put) {
+      ledger_.refuse(e, "not-stored", path.text, put.error().to_string(), false);
+      return std::nullopt;
+    }
+    struct stat after {};
+    if (observer.stat(path, &after) != 0 || store::Stamp::of(after) != stamp) {
+      ledger_.refuse(e, "raced", path.text, "it changed while it was captured", false);
+      return std::nullopt;
+    }
+    digest = *put;
+  }
+  captured_[path] = {stamp, entry.sequence, *digest};
+  observer.store().remember(stamp, *digest, store::realtime_ns());
+  if (e.root_reason.empty() && size >= observer.tree().root().size()) {
+    if (!names_root_.contains(*digest) && !fd) observer.open_read(path, &fd);
+    if (names_root(*digest, fd.get(), size)) bind(e, path.text + " names the root");
+  }
+  return digest;
+}
+
+// A name of an inode that another name keeps: linked again at replay.
+bool Recorder::describe_link(Execution& e, const TreePath& path, const PathEntry& entry,
+                             const struct stat& st, Effect* effect) {
+  const auto same = [&](const TreePath& other) {
+    struct stat there {};
+    return other != path && ledger_.observer().stat(other, &there) == 0 &&
+           there.st_ino == st.st_ino && there.st_dev == st.st_dev;
+  };
+  effect->kind = EffectKind::kHardLink;
+  if (!entry.link_source.empty() && same(TreePath{entry.link_source})) {
+    effect->text = entry.link_source;
+    return true;
+  }
+  // The name it was linked from was renamed since: any of its own names, the first made wins.
+  for (const auto& [other, known] : e.paths) {
+    if (known.changed == 0 || known.sequence >= entry.sequence || !same(other)) continue;
+    effect->text = other.text;
+    return true;
+  }
+  return false;
+}
+
+void Recorder::describe_attributes(const TreePath& path, const PathEntry& entry,
+                                   const struct stat& st, Effect* effect) {
+  if (entry.owner_set) {
+    effect->uid = st.st_uid;
+    effect->gid = st.st_gid;
+  }
+  if (entry.mtime_ns && to_ns(st.st_mtim) == *entry.mtime_ns) {
+    effect->mtime_ns = entry.mtime_ns;
+    effect->atime_ns = entry.atime_ns;
+  }
+  for (const std::string& name : entry.xattrs) {
+    const store::Tree& tree = ledger_.observer().tree();
+    std::string value;
+    // Outside the tree xattrs are set on descriptors of the same files; read by the same interface.
+    if (!path.in_root()) continue;
+    if (tree.get_xattr(path.text, name, &value) == 0)
+      effect->xattrs.emplace_back(name, value);
+    else
+      effect->removed_xattrs.push_back(name);
+  }
+}
+
+bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
+                             const struct stat& st, Output* output) {
+  Effect effect;
+  effect.path = path;
+  effect.mode = st.st_mode & 07777;
+  describe_attributes(path, entry, st, &effect);
+  const bool contents = (entry.changed & (kExistence | kContents)) != 0;
+  if ((entry.changed & kExistence) != 0 && st.st_nlink > 1 &&
+      describe_link(e, path, entry, st, &effect)) {
+    effect.xattrs.clear();
+    effect.mtime_ns.reset();
+    output->effects.push_back(std::move(effect));
+    return true;
+  }
+  if (contents) {
+    const std::optional<store::Digest> digest = capture(e, path, entry, st);
+    if (!digest) return false;
+    effect.blob = *digest;
+    effect.size = static_cast<uint64_t>(st.st_size);
+    effect.kind = EffectKind::kFile;
+    effect.in_place = !entry.unlinked;
+    // Opened for writing and left as it was: at most its time changed.
+    if ((entry.changed & kExistence) == 0 && !entry.replaced_fact) {
+      for (const uint32_t index : entry.facts) {
+        const ObservedFact& fact = e.facts[index];
+        if (fact.key.kind == FactKind::kContent && fact.value.err == 0 &&
+            fact.value.hash == effect.blob)
+          effect.kind = EffectKind::kTouch;
+      }
+      if (effect.kind == EffectKind::kTouch) {
+        const bool touched = to_ns(st.st_mtim) != to_ns(entry.before.st.st_mtim);
+        effect.blob = {};
+        effect.size = 0;
+        const bool attributes = entry.mode_set || entry.owner_set || !entry.xattrs.empty();
+        if (!touched && !attributes) return true;
+        if (effect.mtime_ns || attributes) {
+          if (touched && !effect.mtime_ns) {
+            Effect touch;
+            touch.kind = EffectKind::kTouch;
+            touch.path = path;
+            output->effects.push_back(touch);
+          }
+          effect.kind = EffectKind::kMeta;
+          effect.set_mode = entry.mode_set;
+        }
+        output->effects.push_back(std::move(effect));
+        return true;
+      }
+    }
+    if (!effect.mtime_ns) output->order_ns = std::max(output->order_ns, to_ns(st.st_mtim));
+    output->effects.push_back(std::move(effect));
+    return true;
+  }
+  effect.set_mode = entry.mode_set;
+  effect.kind = EffectKind::kMeta;
+  if (entry.touched && !effect.mtime_ns) {
+    Effect touch;
+    touch.kind = EffectKind::kTouch;
+    touch.path = path;
+    output->effects.push_back(std::move(touch));
+  }
+  if (effect.set_mode || effect.uid || effect.mtime_ns || !entry.xattrs.empty())
+    output->effects.push_back(std::move(effect));
+  return true;
+}
+
+bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& entry,
+                        Output* output) {
+  const store::Observer& observer = ledger_.observer();
+  struct stat st {};
+  const int err = observer.stat(path, &st);
+  const bool existed = entry.before.err == 0;
+  const bool replaced = (entry.changed & kExistence) != 0;
+  output->order_ns = entry.order_ns;
+  output->sequence = entry.sequence;
+  if (err != 0) {
+    if (!replaced) {
+      ledger_.refuse(e, "input-changed", path.text, "it vanished while the command ran", false);
+      return false;
+    }
+    if (!existed) return true;  // made and removed again
+    Effect effect;
+    effect.kind = S_ISDIR(entry.before.st.st_mode) ? EffectKind::kRemoveDir : EffectKind::kRemove;
+    effect.path = path;
+    output->effects.push_back(std::move(effect));
+    return true;
+  }
+  // Something of another kind was there: it goes first.
+  if (replaced && existed && (!S_ISREG(st.st_mode) || S_ISDIR(entry.before.st.st_mode))) {
+    Effect effect;
+    effect.kind = S_ISDIR(entry.before.st.st_mode) ? EffectKind::kRemoveDir : EffectKind::kRemove;
+    effect.path = path;
+    output->effects.push_back(std::move(effect));
+  }
+  if (S_ISREG(st.st_mode)) return describe_file(e, path, entry, st, output);
+
+  Effect effect;
+  effect.path = path;
+  effect.mode = st.st_mode & 07777;
+  describe_attributes(path, entry, st, &effect);
+  if (!replaced) {
+    effect.kind = entry.touched && !entry.mtime_ns ? EffectKind::kTouch : EffectKind::kMeta;
+    effect.set_mode = entry.mode_set;
+    output->effects.push_back(std::move(effect));
+    return true;
+  }
+  switch (st.st_mode & S_IFMT) {
+    case S_IFDIR: {
+      effect.kind = EffectKind::kMakeDir;
+      const bool times = effect.mtime_ns.has_value();
+      output->effects.push_back(effect);
+      if (times) {
+        effect.kind = EffectKind::kMeta;
+        output->effects.push_back(effect);
+      }
+      return true;
+    }
+    case S_IFLNK:
+      effect.kind = EffectKind::kSymlink;
+      if (observer.read_link(path, &effect.text) != 0) return false;
+      if (effect.text.find(observer.tree().root()) != std::string::npos)
+        bind(e, path.text + " points into the root");
+      output->effects.push_back(std::move(effect));
+      return true;
+    case S_IFIFO:
+      effect.kind = EffectKind::kFifo;
+      output->effects.push_back(std::move(effect));
+      return true;
+    default:
+      ledger_.refuse(e, "device", path.text, "it was made", false);
+      return false;
+  }
+}
+
+bool Recorder::capture_streams(Execution& e, store::Record* record) {
+  uint64_t total = 0;
+  for (const SpoolSegment& segment : e.streams) {
+    if (!record->streams.empty() && record->streams.back().fd == segment.fd)
+      record->streams.back().size += segment.size;
+    else
+      record->streams.push_back({segment.fd, segment.size});
+    total += segment.size;
+  }
+  if (total == 0) return true;
+  const std::string& root = ledger_.observer().tree().root();
+  if (total <= kInlineStreams) {
+    for (const SpoolSegment& segment : e.streams) {
+      std::string bytes;
+      if (!spool_.read(segment.offset, segment.size, &bytes)) return false;
+      record->stream_bytes += bytes;
+    }
+    if (record->stream_bytes.find(root) != std::string::npos) bind(e, "its output names the root");
+    return true;
+  }
+  const UniqueFd file(::memfd_create("pcache-streams", MFD_CLOEXEC));
+  if (!file) return false;
+  uint64_t written = 0;
+  for (const SpoolSegment& segment : e.streams)
+    for (uint64_t done = 0; done < segment.size;) {
+      std::string bytes;
+      const uint64_t now = std::min<uint64_t>(segment.size - done, 1 << 20);
+      if (!spool_.read(segment.offset + done, now, &bytes) ||
+          ::pwrite(file.get(), bytes.data(), now, static_cast<off_t>(written)) !=
+              static_cast<ssize_t>(now))
+        return false;
+      done += now;
+      written += now;
+    }
+  Result<store::Digest> digest = ledger_.observer().store().blobs().put_file(file.get(), total);
+  if (!digest) return false;
+  record->stream_blob = *digest;
+  if (names_root(*digest, file.get(), total)) bind(e, "its output names the root");
+  return true;
+}
+
+void Recorder::record(Execution& e) {
+  const store::Observer& observer = ledger_.observer();
+  if (e.hit || !e.refusals.empty()) return;
+  ledger_.settle(e);
+  if (!e.refusals.empty()) return;
+
+  store::Record record;
+  record.weak = e.weak.digest;
+  if (e.weak.root_bound) bind(e, e.weak.root_reason);
+
+  std::vector<Output> outputs;
+  std::vector<const TreePath*> temporary;
+  for (const auto& [path, entry] : e.paths) {
+    if (entry.changed == 0) continue;
+    Output output;
+    if (!describe(e, path, entry, &output)) {
+      if (e.refusals.empty())
+        ledger_.refuse(e, "output-unreadable", path.text, "it can't be described", false);
+      return;
+    }
+    if (output.effects.empty() && entry.exclusive) temporary.push_back(&path);
+    if (!output.effects.empty()) outputs.push_back(std::move(output));
+  }
+  std::sort(outputs.begin(), outputs.end(), [](const Output& a, const Output& b) {
+    return a.order_ns != b.order_ns ? a.order_ns < b.order_ns : a.sequence < b.sequence;
+  });
+  for (Output& output : outputs)
+    for (Effect& effect : output.effects) record.effects.push_back(std::move(effect));
+  if (e.stdin_use.file) {
+    Effect effect;
+    effect.kind = EffectKind::kOffset;
+    effect.mode = 0;
+    effect.size = static_cast<uint64_t>(::lseek(e.stdin_use.file->get(), 0, SEEK_CUR));
+    record.effects.push_back(effect);
+  }
+
+  // What was created exclusively and is gone: its absence is checked, but names no key (rule 10).
+  for (const TreePath* path : temporary)
+    for (const uint32_t index : e.paths[*path].facts) {
+      ObservedFact& fact = e.facts[index];
+      if (fact.removed) continue;
+      record.side_facts.push_back({fact.key, fact.value});
+      fact.removed = true;
+    }
+  for (const ObservedFact& fact : e.facts)
+    if (!fact.removed) record.facts.push_back({fact.key, fact.value});
+  for (const Fact& fact : e.side_facts) record.side_facts.push_back(fact);
+  // The order of parallel children must not make another path set.
+  std::sort(record.facts.begin(), record.facts.end(),
+            [](const Fact& a, const Fact& b) { return a.key < b.key; });
+
+  if (!capture_streams(e, &record)) {
+    ledger_.refuse(e, "not-stored", "", "its output streams could not be kept", false);
+    return;
+  }
+  if (!e.root_reason.empty()) {
+    record.root = observer.tree().root();
+    record.root_reason = e.root_reason;
+  }
+  size_t bytes = 0;
+  for (const std::string& argument : e.image.argv) {
+    bytes += argument.size() + 1;
+    if (bytes > kMaxArgvBytes) break;
+    record.argv.push_back(argument);
+  }
+  record.executable = e.image.executable;
+  record.cwd = TreePath::from_absolute(e.cwd, observer.tree().root());
+  record.exit_status = WIFEXITED(e.status) ? WEXITSTATUS(e.status) : 128 + WTERMSIG(e.status);
+  record.cpu_ns = e.cpu_ns;
+  record.wall_ns = static_cast<uint64_t>(monotonic_ns() - e.started_ns);
+  record.created_ns = store::realtime_ns();
+  record.executions = 1 + e.nested;
+  e.effect_count = record.effects.size();
+
+  std::vector<TreePath> left;
+  for (const Effect& effect : record.effects)
+    if (effect.kind == EffectKind::kFile) left.push_back(effect.path);
+  const Result<void> put = observer.store().put(std::move(record));
+  if (!put) {
+    ledger_.refuse(e, "not-stored", "", put.error().to_string(), false);
+    return;
+  }
+  e.recorded = true;
+  observer.store().remember_parts(e.weak.command, e.weak.parts);
+  for (const TreePath& path : left) {
+    struct stat st {};
+    if (observer.stat(path, &st) == 0)
+      observer.store().remember_own(e.weak.digest, observer.tree().root(), path.text,
+                                    store::Stamp::of(st));
+  }
+}
+
+}  // namespace pcache::tracer

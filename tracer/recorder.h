@@ -1,0 +1,57 @@
+// Recorder: makes a record of an execution that has ended, from what the ledger knows of it.
+//
+// Runs while the parent cannot yet see the exit, so that nobody changes the outputs meanwhile. Guarded
+// by the session's lock.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/observer.h"
+#include "tracer/ledger.h"
+#include "tracer/spool.h"
+
+namespace pcache::tracer {
+
+class Recorder {
+ public:
+  Recorder(Ledger& ledger, const Spool& spool) : ledger_(ledger), spool_(spool) {}
+
+  // Settles the facts, captures the outputs and puts the record. Sets e.recorded, or refusals.
+  void record(Execution& e);
+  // How many effects it would have (for the report, also when it is not recorded).
+  static uint64_t count_changes(const Execution& e);
+
+ private:
+  struct Output {
+    int64_t order_ns;
+    uint64_t sequence;
+    std::vector<store::Effect> effects;
+  };
+  bool describe(Execution& e, const TreePath& path, const PathEntry& entry, Output* output);
+  bool describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
+                     const struct stat& st, Output* output);
+  bool describe_link(Execution& e, const TreePath& path, const PathEntry& entry,
+                     const struct stat& st, store::Effect* effect);
+  void describe_attributes(const TreePath& path, const PathEntry& entry, const struct stat& st,
+                           store::Effect* effect);
+  std::optional<store::Digest> capture(Execution& e, const TreePath& path, const PathEntry& entry,
+                                       const struct stat& st);
+  bool capture_streams(Execution& e, store::Record* record);
+  bool names_root(const store::Digest& digest, int fd, uint64_t size);
+  void bind(Execution& e, const std::string& reason);
+
+  struct Captured {
+    store::Stamp stamp;
+    uint64_t sequence;
+    store::Digest digest;
+  };
+  Ledger& ledger_;
+  const Spool& spool_;
+  std::unordered_map<TreePath, Captured, store::TreePathHash> captured_;
+  std::unordered_map<store::Digest, bool, store::DigestHash> names_root_;
+};
+
+}  // namespace pcache::tracer

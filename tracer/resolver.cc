@@ -1,0 +1,134 @@
+#include "tracer/resolver.h"
+
+#include <cerrno>
+#include <deque>
+
+namespace pcache::tracer {
+namespace {
+
+constexpr int kMaxLinks = 40;  // as the kernel
+
+void push_components(std::deque<std::string>* queue, const std::string& path, bool in_front) {
+  std::vector<std::string> parts;
+  for (size_t begin = 0; begin < path.size();) {
+    size_t end = path.find('/', begin);
+    if (end == std::string::npos) end = path.size();
+    if (end > begin && !(end - begin == 1 && path[begin] == '.'))
+      parts.emplace_back(path, begin, end - begin);
+    begin = end + 1;
+  }
+  if (in_front)
+    queue->insert(queue->begin(), parts.begin(), parts.end());
+  else
+    queue->insert(queue->end(), parts.begin(), parts.end());
+}
+
+bool is_pseudo(const std::string& absolute) {
+  return absolute.starts_with("/proc/") || absolute.starts_with("/dev/fd/");
+}
+
+}  // namespace
+
+Resolved Resolver::resolve(const std::string& base, const std::string& path, bool follow,
+                           pid_t own_pid) {
+  Resolved result;
+  const std::string& root = observer_.tree().root();
+  std::deque<std::string> rest;
+  std::string at;  // canonical directory reached, "" is "/"
+  if (path.empty() || path[0] != '/') push_components(&rest, base, false);
+  push_components(&rest, path, false);
+  result.trailing_slash = path.size() > 1 && path.back() == '/';
+  int links = 0;
+
+  const auto finish = [&](int err) {
+    for (const std::string& component : rest) at += "/" + component;
+    result.err = err;
+    result.path = store::TreePath::from_absolute(at.empty() ? "/" : at, root);
+    return result;
+  };
+
+  while (!rest.empty()) {
+    if (rest.front() == "..") {
+      rest.pop_front();
+      if (!at.empty()) result.left_directories.push_back(store::TreePath::from_absolute(at, root));
+      at.resize(at.empty() ? 0 : at.rfind('/'));
+      if (rest.empty()) break;
+      continue;
+    }
+    const std::string next = at + "/" + rest.front();
+    const bool last = rest.size() == 1;
+    // Below /proc nothing is resolved: magic links lead anywhere. The process's own id is "self".
+    if (is_pseudo(next + "/")) {
+      std::string whole = at;
+      for (const std::string& component : rest) whole += "/" + component;
+      const std::string own = "/proc/" + std::to_string(own_pid) + "/";
+      if ((whole + "/").starts_with(own)) whole = "/proc/self/" + (whole + "/").substr(own.size());
+      while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
+      if (whole.starts_with("/proc/thread-self")) whole = "/proc/self" + whole.substr(17);
+      if (whole.starts_with("/dev/fd/")) whole = "/proc/self/fd/" + whole.substr(8);
+      result.pseudo = true;
+      result.path = store::TreePath{whole};
+      return result;
+    }
+    if (!last || follow || result.trailing_slash) {
+      const auto known = known_.find(next);
+      if (known != known_.end() && (!last || known->second.step == Step::kLink)) {
+        if (known->second.step == Step::kDirectory) {
+          rest.pop_front();
+          at = next;
+          continue;
+        }
+        if (++links > kMaxLinks) return finish(ELOOP);
+        rest.pop_front();
+        result.links.push_back(
+            {store::TreePath::from_absolute(next, root), known->second.target});
+        if (known->second.target.starts_with('/')) at.clear();
+        push_components(&rest, known->second.target, true);
+        continue;
+      }
+    }
+    const store::TreePath here = store::TreePath::from_absolute(next, root);
+    struct stat st {};
+    if (const int err = observer_.stat(here, &st); err != 0) return finish(err);
+    if (S_ISLNK(st.st_mode) && (!last || follow || result.trailing_slash)) {
+      if (++links > kMaxLinks) return finish(ELOOP);
+      std::string target;
+      if (const int err = observer_.read_link(here, &target); err != 0) return finish(err);
+      known_[next] = {Step::kLink, target};
+      rest.pop_front();
+      result.links.push_back({here, target});
+      if (target.starts_with('/')) at.clear();
+      push_components(&rest, target, true);
+      continue;
+    }
+    if (S_ISDIR(st.st_mode)) known_[next] = {Step::kDirectory, {}};
+    if (last) {
+      rest.pop_front();
+      at = next;
+      result.st = st;
+      result.path = here;
+      if (result.trailing_slash && !S_ISDIR(st.st_mode)) result.err = ENOTDIR;
+      return result;
+    }
+    if (!S_ISDIR(st.st_mode)) return finish(ENOTDIR);
+    rest.pop_front();
+    at = next;
+  }
+  // "/", "." or a path that ends in ".." or a link to a directory known already.
+  result.path = store::TreePath::from_absolute(at.empty() ? "/" : at, root);
+  result.err = observer_.stat(result.path, &result.st);
+  return result;
+}
+
+void Resolver::changed(const store::TreePath& path) {
+  const std::string absolute = path.absolute(observer_.tree().root());
+  const auto known = known_.find(absolute);
+  if (known == known_.end()) return;
+  // What lies below a directory that went away goes with it.
+  if (known->second.step == Step::kDirectory)
+    known_.clear();
+  else
+    known_.erase(known);
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,54 @@
+// Resolver: turns what a process names (dirfd, path) into a canonical TreePath, component by component
+// (design.md section 4, rule 5), and tells which symbolic links it crossed.
+//
+// Directories and links met on the way are remembered for the session: a foreign change of one is found
+// when the execution's facts are checked again, an own one drops what it concerns (changed()).
+// Guarded by the session's lock.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/observer.h"
+#include "tracer/tracee.h"
+
+namespace pcache::tracer {
+
+struct CrossedLink {
+  store::TreePath path;
+  std::string target;
+};
+
+struct Resolved {
+  store::TreePath path;  // canonical; where err != 0, the first name that could not be resolved plus the rest
+  std::vector<CrossedLink> links;
+  std::vector<store::TreePath> left_directories;  // left again by "..": they had to exist
+  int err = 0;           // ENOENT, ENOTDIR, EACCES, ELOOP: no such object; `st` is not valid
+  struct stat st {};     // lstat of `path`
+  bool trailing_slash = false;
+  bool pseudo = false;   // below /proc or /dev/fd: not resolved further, `path` is as named
+};
+
+class Resolver {
+ public:
+  explicit Resolver(const store::Observer& observer) : observer_(observer) {}
+
+  // `base` is an absolute directory (cwd or a dirfd's link). With `follow` a link at the end is crossed.
+  Resolved resolve(const std::string& base, const std::string& path, bool follow, pid_t own_pid);
+  // `path` was created, removed or renamed.
+  void changed(const store::TreePath& path);
+
+ private:
+  enum class Step : uint8_t { kDirectory, kLink };
+  struct Known {
+    Step step;
+    std::string target;
+  };
+  const store::Observer& observer_;
+  std::unordered_map<std::string, Known> known_;  // by absolute canonical path
+};
+
+}  // namespace pcache::tracer

@@ -1,0 +1,385 @@
+// The ptrace loop: lineage, signals, traced calls, ends.
+#include "tracer/session.h"
+
+#include <linux/audit.h>
+#include <linux/ptrace.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "tracer/traced_session.h"
+
+namespace pcache::tracer {
+namespace {
+
+constexpr uintptr_t kOptions = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+                               PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD |
+                               PTRACE_O_EXITKILL;
+constexpr int kSysGood = SIGTRAP | 0x80;
+constexpr int kTracerNice = -15;  // measured: the cheapest gain there is
+
+int exit_code(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+uint64_t cpu_of(const rusage& usage) {
+  const auto ns = [](const timeval& t) {
+    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_usec) * 1000;
+  };
+  return ns(usage.ru_utime) + ns(usage.ru_stime);
+}
+
+}  // namespace
+
+int64_t monotonic_now_ns() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
+const char* outcome_name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kHit:
+      return "hit";
+    case Outcome::kMiss:
+      return "miss";
+    case Outcome::kUncacheable:
+      return "uncacheable";
+    case Outcome::kNotWorthIt:
+      return "not_worth_it";
+  }
+  return "?";
+}
+
+TracedSession::TracedSession(store::Tree& tree, store::Store& store, SessionOptions options)
+    : options_(std::move(options)),
+      store_(store),
+      observer_(tree, store),
+      ledger_(observer_),
+      resolver_(observer_),
+      spool_(store.dir()),
+      interpreter_(lock_, lineage_, ledger_, resolver_, spool_),
+      recorder_(ledger_, spool_),
+      images_(observer_),
+      daemon_is_root_(::geteuid() == 0) {
+  report_.command = options_.command;
+}
+
+std::unique_ptr<Session> Session::create(store::Tree& tree, store::Store* store,
+                                         SessionOptions options) {
+  if (store == nullptr) return nullptr;
+  return std::make_unique<TracedSession>(tree, *store, std::move(options));
+}
+
+Result<void> TracedSession::seize(pid_t client) {
+  if (::ptrace(PTRACE_SEIZE, client, nullptr, kOptions) != 0)
+    return system_error("cannot trace process " + std::to_string(client));
+  return {};
+}
+
+Result<void> TracedSession::run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
+                                const std::function<void()>& release,
+                                const std::function<void(const SessionReport&)>& finished) {
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kTracerNice);
+  PCACHE_TRY(seize(client));
+  for (const OpenFd& open : open_fds(Tid{client})) leaked_.insert(open.link);
+  Result<UniqueFd> listener = seized();
+  if (!listener) {
+    int status = 0;
+    if (::ptrace(PTRACE_INTERRUPT, client, nullptr, nullptr) == 0 &&
+        ::waitpid(client, &status, __WALL) == client && WIFSTOPPED(status))
+      ::ptrace(PTRACE_DETACH, client, nullptr, nullptr);
+    return tl::make_unexpected(std::move(listener).error());
+  }
+  started_ns_ = monotonic_now_ns();
+  {
+    const std::lock_guard guard(lock_);
+    Process& process = lineage_.add_process(client, ledger_.session());
+    (void)process;
+  }
+  source_ = std::make_unique<SeccompSource>(std::move(*listener), interpreter_);
+  release();
+  loop(client, finished);
+  source_.reset();
+  return {};
+}
+
+void TracedSession::loop(pid_t client, const std::function<void(const SessionReport&)>& finished) {
+  while (true) {
+    siginfo_t info{};
+    rusage usage{};
+    // Peek first: until the end of a process is taken, its parent cannot see it.
+    if (::syscall(SYS_waitid, P_ALL, 0, &info,
+                  WEXITED | WSTOPPED | __WALL | __WNOTHREAD | WNOWAIT, &usage) != 0) {
+      if (errno == EINTR) continue;
+      return;  // ECHILD: nobody is left
+    }
+    const pid_t tid = info.si_pid;
+    const bool ended =
+        info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
+    if (ended) {
+      const int status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8
+                                                    : info.si_status & 0x7f;
+      on_exit(Tid{tid}, status, cpu_of(usage));
+      if (tid == client) {
+        SessionReport report;
+        {
+          const std::lock_guard guard(lock_);
+          report_.exit_status = exit_code(status);
+          report = make_report();
+        }
+        finished(report);
+      }
+      int ignored = 0;
+      ::waitpid(tid, &ignored, __WALL | __WNOTHREAD);
+      continue;
+    }
+    int status = 0;
+    const pid_t got = ::waitpid(tid, &status, __WALL | __WNOTHREAD | WNOHANG);
+    if (got != tid || !WIFSTOPPED(status)) continue;
+    on_stop(Tid{tid}, status);
+  }
+}
+
+void TracedSession::resume(Tid tid, int signal) {
+  ::ptrace(PTRACE_CONT, tid.value, nullptr, static_cast<uintptr_t>(signal));
+}
+
+void TracedSession::resume_to_call_exit(Tid tid) {
+  ::ptrace(PTRACE_SYSCALL, tid.value, nullptr, nullptr);
+}
+
+void TracedSession::on_stop(Tid tid, int status) {
+  const int signal = WSTOPSIG(status);
+  const int event = status >> 16;
+  switch (event) {
+    case PTRACE_EVENT_FORK:
+    case PTRACE_EVENT_VFORK:
+    case PTRACE_EVENT_CLONE:
+      on_new_child(tid, event);
+      return resume(tid);
+    case PTRACE_EVENT_EXEC:
+      on_exec(tid);
+      return resume(tid);
+    case PTRACE_EVENT_SECCOMP:
+      return on_seccomp_stop(tid);
+    case PTRACE_EVENT_STOP: {
+      // A new child's first stop, or a group stop that must be kept.
+      const bool group =
+          signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
+      {
+        const std::lock_guard guard(lock_);
+        if (!lineage_.contains(tid.value)) {
+          early_children_.insert(tid.value);
+          return;  // until its parent's event tells whose it is
+        }
+      }
+      if (group)
+        ::ptrace(PTRACE_LISTEN, tid.value, nullptr, nullptr);
+      else
+        resume(tid);
+      return;
+    }
+    default:
+      break;
+  }
+  if (signal == kSysGood) return on_call_exit(tid);
+  on_signal_stop(tid, signal);
+}
+
+void TracedSession::on_new_child(Tid parent, int event) {
+  unsigned long message = 0;
+  if (::ptrace(PTRACE_GETEVENTMSG, parent.value, nullptr, &message) != 0) return;
+  const Tid child{static_cast<pid_t>(message)};
+  const std::lock_guard guard(lock_);
+  Process* owner = lineage_.process_of(parent.value);
+  if (owner == nullptr) return;
+  ++owner->execution->stops;
+  bool thread = false;
+  if (event == PTRACE_EVENT_CLONE) {
+    const std::optional<Credentials> who = read_credentials(child);
+    thread = who && who->tgid == owner->pid;
+  }
+  if (thread) {
+    lineage_.add_thread(child.value, *owner);
+  } else {
+    Process& process = lineage_.add_process(child.value, *owner->execution);
+    process.tags = owner->tags;
+    process.inherited = owner->inherited;
+    ++process.execution->live;
+  }
+  if (early_children_.erase(child.value) != 0) resume(child);
+}
+
+void TracedSession::on_signal_stop(Tid tid, int signal) {
+  {
+    const std::lock_guard guard(lock_);
+    Thread* thread = lineage_.thread(tid.value);
+    if (thread != nullptr) {
+      Process& process = *thread->process;
+      ++process.execution->stops;
+      if (process.replaying && process.stub && signal == SIGTRAP) {
+        if (!process.stub->feed(tid)) {
+          // The recorded stream can't be read any more, after its effects were applied.
+          ::kill(process.pid, SIGKILL);
+        }
+        return resume(tid);
+      }
+      if (thread->big_write) interpreter_.signal_during_write(process);
+    }
+  }
+  resume(tid, signal);
+}
+
+void TracedSession::on_seccomp_stop(Tid tid) {
+  ptrace_syscall_info info{};
+  if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
+               &info) <= 0 ||
+      info.op != PTRACE_SYSCALL_INFO_SECCOMP)
+    return resume(tid);
+  std::array<uint64_t, 6> args{};
+  for (size_t i = 0; i < args.size(); ++i) args[i] = info.seccomp.args[i];
+  CallEvent event;
+  const bool foreign = info.arch != AUDIT_ARCH_X86_64 || info.seccomp.nr >= 0x40000000;
+  if (foreign) {
+    event.tid = tid;
+    event.number = static_cast<int>(info.seccomp.nr);
+    event.row = &syscall_row(-1);
+    event.foreign = true;
+    interpreter_.on_call(event);
+    return resume(tid);
+  }
+  event = make_event(tid, static_cast<int>(info.seccomp.nr), args);
+  interpreter_.on_call(event);
+  traced_calls_[tid.value] = std::move(event);
+  resume_to_call_exit(tid);
+}
+
+void TracedSession::on_call_exit(Tid tid) {
+  ptrace_syscall_info info{};
+  const auto found = traced_calls_.find(tid.value);
+  if (found != traced_calls_.end()) {
+    if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
+                 &info) > 0 &&
+        info.op == PTRACE_SYSCALL_INFO_EXIT) {
+      interpreter_.on_result(found->second, info.exit.rval);
+      traced_calls_.erase(found);
+    } else {
+      return resume_to_call_exit(tid);  // the entry's stop
+    }
+  }
+  resume(tid);
+}
+
+void TracedSession::on_exit(Tid tid, int status, uint64_t cpu_ns) {
+  const std::lock_guard guard(lock_);
+  traced_calls_.erase(tid.value);
+  early_children_.erase(tid.value);
+  Process* process = lineage_.process(tid.value);
+  if (process == nullptr) {
+    lineage_.remove_thread(tid.value);
+    return;
+  }
+  process_ended(*process, status, cpu_ns);
+}
+
+void TracedSession::process_ended(Process& process, int status, uint64_t cpu_ns) {
+  Execution* e = process.execution;
+  const pid_t pid = process.pid;
+  if (process.replaying && exit_code(status) != process.expected_status && e->parent != nullptr)
+    ledger_.refuse(*e->parent, "replay-cut", "", "a skipped command could not write its output",
+                   true);
+  lineage_.remove_process(pid);
+  --e->live;
+  // The same process is the main one of every execution of an exec chain.
+  for (Execution* a = e; !a->is_session() && a->main_pid == pid; a = a->parent) {
+    a->main_exited = true;
+    a->status = status;
+    a->cpu_ns = cpu_ns;
+    if (a->live > (a == e ? 0 : 1))
+      ledger_.refuse(*a, "outlived", "", "processes it started were still running when it ended",
+                     false);
+  }
+  close_if_ended(e);
+}
+
+void TracedSession::close_if_ended(Execution* e) {
+  while (!e->is_session() && e->live == 0) {
+    Execution* parent = e->parent;
+    finish_execution(*e);
+    parent->nested += 1 + e->nested;
+    ledger_.forget(*e);
+    --parent->live;
+    e = parent;
+  }
+}
+
+void TracedSession::finish_execution(Execution& e) {
+  source_->drain();
+  if (!e.hit) {
+    const int code = exit_code(e.status);
+    if (e.status != 0 && !(options_.cache_failures && WIFEXITED(e.status)))
+      ledger_.refuse(e, WIFSIGNALED(e.status) ? "killed" : "failed", "",
+                     WIFSIGNALED(e.status) ? "by signal " + std::to_string(WTERMSIG(e.status))
+                                           : "exit status " + std::to_string(code),
+                     false);
+    if (options_.read_only) ledger_.refuse(e, "read-only", "", "--read-only records nothing", false);
+    recorder_.record(e);
+  }
+  ExecutionReport report;
+  report.id = e.id;
+  report.parent = e.parent->is_session() ? 0 : e.parent->id;
+  report.pid = e.main_pid;
+  report.argv = e.image.argv;
+  report.cwd = e.cwd;
+  report.exit_status = exit_code(e.status);
+  report.recorded = e.recorded;
+  report.cpu_s = static_cast<double>(e.cpu_ns) / 1e9;
+  report.saved_s = static_cast<double>(e.saved_ns) / 1e9;
+  report.facts = static_cast<uint64_t>(
+      std::count_if(e.facts.begin(), e.facts.end(), [](const ObservedFact& f) { return !f.removed; }));
+  report.effects = e.hit || e.recorded ? e.effect_count : Recorder::count_changes(e);
+  report.stops = e.stops;
+  if (e.hit) {
+    report.outcome = Outcome::kHit;
+    ++report_.hits;
+    ++hits_;
+  } else {
+    report.outcome = e.refusals.empty() ? Outcome::kMiss : Outcome::kUncacheable;
+    report.reasons = e.refusals;
+    report.reasons.insert(report.reasons.end(), e.misses.begin(), e.misses.end());
+    ++(e.refusals.empty() ? report_.misses : report_.uncacheable);
+  }
+  report_.saved_s += report.saved_s;
+  report_.bytes_served += e.bytes_served;
+  report_.executions.push_back(std::move(report));
+}
+
+SessionReport TracedSession::make_report() const {
+  SessionReport report = report_;
+  report.wall_s = static_cast<double>(monotonic_now_ns() - started_ns_) / 1e9;
+  std::sort(report.executions.begin(), report.executions.end(),
+            [](const ExecutionReport& a, const ExecutionReport& b) { return a.id < b.id; });
+  return report;
+}
+
+void TracedSession::kill_all() {
+  const std::lock_guard guard(lock_);
+  killed_ = true;
+  for (const pid_t pid : lineage_.pids()) ::kill(pid, SIGKILL);
+}
+
+std::string TracedSession::status_line() const {
+  const std::lock_guard guard(lock_);
+  return std::to_string(lineage_.size()) + " processes, " + std::to_string(ledger_.open_count()) +
+         " open executions, " + std::to_string(hits_.load()) + " hits";
+}
+
+}  // namespace pcache::tracer

@@ -1,0 +1,92 @@
+// TracedSession: the ptrace loop and the decision at each exec. See session.h for the contract.
+//
+// Two threads: the tracer thread (run()) and the probe source's. Both take lock_ around everything they
+// do to lineage, ledger, resolver and spool. Waiting for tracees is done without it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "tracer/image_reader.h"
+#include "tracer/interpreter.h"
+#include "tracer/ledger.h"
+#include "tracer/lineage.h"
+#include "tracer/lookup.h"
+#include "tracer/probe_source.h"
+#include "tracer/recorder.h"
+#include "tracer/resolver.h"
+#include "tracer/session.h"
+#include "tracer/spool.h"
+
+namespace pcache::tracer {
+
+class TracedSession : public Session {
+ public:
+  TracedSession(store::Tree& tree, store::Store& store, SessionOptions options);
+
+  Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
+                   const std::function<void()>& release,
+                   const std::function<void(const SessionReport&)>& finished) override;
+  void kill_all() override;
+  std::string status_line() const override;
+
+ private:
+  // --- session.cc: the loop ---
+  Result<void> seize(pid_t client);
+  void loop(pid_t client, const std::function<void(const SessionReport&)>& finished);
+  void on_stop(Tid tid, int status);
+  void on_new_child(Tid parent, int event);
+  void on_exit(Tid tid, int status, uint64_t cpu_ns);
+  void on_signal_stop(Tid tid, int signal);
+  void on_seccomp_stop(Tid tid);
+  void on_call_exit(Tid tid);
+  void resume(Tid tid, int signal = 0);
+  void resume_to_call_exit(Tid tid);
+  void process_ended(Process& process, int status, uint64_t cpu_ns);
+  void close_if_ended(Execution* e);
+  void finish_execution(Execution& e);
+  SessionReport make_report() const;
+
+  // --- exec_decision.cc ---
+  void on_exec(Tid tid);
+  void describe_descriptors(Execution& e, Process& process);
+  void describe_image(Execution& e, Process& process, const ReadImage& image);
+  std::optional<store::Reason> refuse_at_start(const Execution& e, const ReadImage& image) const;
+  bool try_hit(Execution& e, Process& process);
+  bool replay(Execution& e, Process& process, const store::Record& record);
+  void apply_to_ancestors(Execution& e, Process& process, const store::Record& record,
+                          const std::unordered_map<TreePath, Before, store::TreePathHash>& before,
+                          const std::unordered_map<TreePath, std::vector<store::DirEntry>,
+                                                   store::TreePathHash>& listings);
+
+  SessionOptions options_;
+  store::Store& store_;
+  store::Observer observer_;
+  mutable std::mutex lock_;
+  Lineage lineage_;
+  Ledger ledger_;
+  Resolver resolver_;
+  Spool spool_;
+  Interpreter interpreter_;
+  Recorder recorder_;
+  ImageReader images_;
+  std::unique_ptr<ProbeSource> source_;
+
+  std::set<pid_t> early_children_;                   // stopped before their parent's event
+  std::unordered_map<pid_t, CallEvent> traced_calls_;  // between entry and exit
+  std::set<std::string> leaked_;                     // descriptors the client was given
+  SessionReport report_;
+  int64_t started_ns_ = 0;
+  bool daemon_is_root_ = false;
+  std::atomic<uint64_t> hits_{0};
+  std::atomic<bool> killed_{false};
+};
+
+int64_t monotonic_now_ns();
+
+}  // namespace pcache::tracer
