@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "store/path_ops.h"
+#include "store/pseudo_file.h"
 
 namespace pcache::store {
 
@@ -110,8 +111,9 @@ int Observer::content_hash(const TreePath& path, const struct stat& st, Digest* 
       return 0;
     }
   }
+  const bool pseudo = is_pseudo_file(path.text);
   // A file whose hash is known must be one that its reader could have opened.
-  if (surely_readable(st)) {
+  if (!pseudo && surely_readable(st)) {
     if (const std::optional<Digest> known = store_.memo(Stamp::of(st))) {
       *digest = *known;
       return 0;
@@ -119,6 +121,7 @@ int Observer::content_hash(const TreePath& path, const struct stat& st, Digest* 
   }
   UniqueFd fd;
   if (const int err = open_read(path, &fd)) return err;
+  if (pseudo) return hash_pseudo_file(path.text, fd.get(), digest);
   const Result<Digest> hashed = store_.hash_file(fd.get(), st);
   if (hashed) {
     *digest = *hashed;
