@@ -1,7 +1,7 @@
 #include "cli/mountinfo.h"
 
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -68,9 +68,10 @@ std::optional<MountEntry> pcache_mount_of(const std::string& path) {
   return best;
 }
 
-bool is_dead(const MountEntry& mount) {
-  struct stat st {};
-  return ::stat(mount.dir.c_str(), &st) != 0 && errno == ENOTCONN;
+bool is_dead(const std::string& dir) {
+  // Not stat: the kernel may answer that from its cache for as long as it keeps attributes.
+  struct statfs st {};
+  return ::statfs(dir.c_str(), &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 }  // namespace pcache::cli

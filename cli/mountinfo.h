@@ -24,7 +24,8 @@ std::vector<MountEntry> read_mounts();  // in the order of mounting
 // The innermost pcache mount that holds `path`, going by names only.
 std::optional<MountEntry> pcache_mount_of(const std::string& path);
 
-// Its daemon is gone: everything in it fails with ENOTCONN.
-bool is_dead(const MountEntry& mount);
+// A path in a mount whose daemon is gone: everything there fails with ENOTCONN. Asks the daemon of
+// a live mount, so pcached must not ask for a mount of its own.
+bool is_dead(const std::string& path);
 
 }  // namespace pcache::cli

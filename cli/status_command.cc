@@ -12,7 +12,7 @@ namespace {
 std::vector<std::string> dead_mounts() {
   std::vector<std::string> dead;
   for (const MountEntry& mount : read_mounts()) {
-    if (mount.is_pcache() && is_dead(mount)) dead.push_back(mount.dir);
+    if (mount.is_pcache() && is_dead(mount.dir)) dead.push_back(mount.dir);
   }
   return dead;
 }

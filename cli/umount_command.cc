@@ -72,7 +72,7 @@ int unmount(const Channel& channel, const std::string& dir, bool lazy) {
 int unmount_all(const Locations& locations, bool lazy) {
   std::vector<std::string> dead;
   for (const MountEntry& mount : read_mounts()) {
-    if (mount.is_pcache() && is_dead(mount)) dead.push_back(mount.dir);
+    if (mount.is_pcache() && is_dead(mount.dir)) dead.push_back(mount.dir);
   }
   int status = 0;
   for (const std::string& dir : dead) {
@@ -104,6 +104,7 @@ int unmount_all(const Locations& locations, bool lazy) {
   const auto stopped = ask(channel, make_request("stop"));
   if (!stopped) return fail(stopped.error().to_string());
   (void)channel.receive();  // the end of the connection is the end of the daemon
+  fmt::print("Stopped the daemon.\n");
   return status;
 }
 
@@ -114,17 +115,24 @@ int umount_command(const UmountArguments& arguments) {
   if (!locations) return fail(locations.error().to_string());
   if (arguments.all) return unmount_all(*locations, arguments.lazy);
 
+  // By name first: what is asked for may be dead, and then nothing in it answers.
+  const auto mount = pcache_mount_of(absolute_path(arguments.dir));
+  if (mount && is_dead(mount->dir)) {
+    if (auto cleared = clear_dead_mounts(*locations, mount->dir); !cleared) {
+      return fail(cleared.error().to_string());
+    }
+    fmt::print("Cleared the dead mount {}.\n", printable(mount->dir));
+    return 0;
+  }
   std::string dir;
-  if (arguments.dir.empty()) {
-    const auto cwd = enter_working_dir(*locations);
-    if (!cwd) return fail(cwd.error().to_string());
-    const auto mount = pcache_mount_of(*cwd);
-    if (!mount) return fail(printable(*cwd) + " is not in a pcache mount (see `pcache status`)");
-    dir = mount->dir;
-  } else {
+  if (!arguments.dir.empty()) {
     const auto real = real_directory(*locations, arguments.dir);
     if (!real) return fail(real.error().to_string());
     dir = *real;
+  } else if (mount) {
+    dir = mount->dir;
+  } else {
+    return fail("the working directory is not in a pcache mount (see `pcache status`)");
   }
   if (::chdir("/") != 0) return fail("cannot change to /");  // or this process keeps it busy itself
   auto connection = connect_running(*locations);

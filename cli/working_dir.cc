@@ -23,28 +23,29 @@ Result<std::string> real_path(const std::string& path) {
   return std::string(real.get());
 }
 
-// getcwd() works in a dead mount (the kernel knows the names), but nothing else does.
 Result<std::string> current_dir() {
-  struct stat st {};
-  if (::stat(".", &st) != 0) return system_error("the working directory");
+  // getcwd() works in a dead mount (the kernel knows the names), but nothing else does.
+  if (is_dead(".")) return system_error("the working directory", ENOTCONN);
   const std::unique_ptr<char, Free> cwd(::getcwd(nullptr, 0));
   if (cwd == nullptr) return system_error("the working directory");
   return std::string(cwd.get());
 }
 
-std::string absolute_of(const std::string& path) {
+}  // namespace
+
+std::string absolute_path(const std::string& path) {
   if (!path.empty() && path[0] == '/') return path;
   const char* pwd = std::getenv("PWD");
-  const std::string base = pwd != nullptr && pwd[0] == '/' ? pwd : "";
+  std::string base = pwd != nullptr && pwd[0] == '/' ? pwd : "";
+  const std::unique_ptr<char, Free> cwd(::getcwd(nullptr, 0));
+  if (cwd != nullptr && cwd.get()[0] == '/') base = cwd.get();
   return path == "." || path.empty() ? base : base + "/" + path;
 }
-
-}  // namespace
 
 Result<void> clear_dead_mounts(const Locations& locations, const std::string& path) {
   Json dirs = Json::array();
   for (const MountEntry& mount : read_mounts()) {
-    if (mount.is_pcache() && is_inside(path, mount.dir) && is_dead(mount)) {
+    if (mount.is_pcache() && is_inside(path, mount.dir) && is_dead(mount.dir)) {
       dirs.push_back(mount.dir);
     }
   }
@@ -78,13 +79,10 @@ Result<std::string> enter_working_dir(const Locations& locations) {
 Result<std::string> real_directory(const Locations& locations, const std::string& dir) {
   auto real = real_path(dir);
   if (!real && real.error().sys_errno == ENOTCONN) {
-    PCACHE_TRY(clear_dead_mounts(locations, absolute_of(dir)));
-    real = real_path(absolute_of(dir));
+    PCACHE_TRY(clear_dead_mounts(locations, absolute_path(dir)));
+    real = real_path(absolute_path(dir));
   }
-  struct stat st {};
-  if (real && ::stat(real->c_str(), &st) != 0 && errno == ENOTCONN) {
-    PCACHE_TRY(clear_dead_mounts(locations, *real));
-  }
+  if (real && is_dead(*real)) PCACHE_TRY(clear_dead_mounts(locations, *real));
   if (!real) {
     if (real.error().sys_errno == ENOENT) {
       return make_error(ErrorKind::kNotFound,
@@ -92,6 +90,7 @@ Result<std::string> real_directory(const Locations& locations, const std::string
     }
     return real;
   }
+  struct stat st {};
   if (::stat(real->c_str(), &st) != 0) return system_error(printable(*real));
   if (!S_ISDIR(st.st_mode)) {
     return make_error(ErrorKind::kInvalid,

@@ -12,6 +12,9 @@ namespace pcache::cli {
 // getcwd give ENOTCONN), the daemon clears that mount and $PWD is entered again.
 Result<std::string> enter_working_dir(const Locations& locations);
 
+// `path` from the root, by names alone: works in dead mounts too.
+std::string absolute_path(const std::string& path);
+
 // Clears the dead pcache mounts that hold `path` or are on it, by the daemon.
 Result<void> clear_dead_mounts(const Locations& locations, const std::string& path);
 

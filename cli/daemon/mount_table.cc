@@ -50,10 +50,12 @@ Result<void> MountTable::check_place(const std::string& dir) {
   std::vector<std::string> own;
   {
     const std::lock_guard lock(mutex_);
-    for (const auto& [other, entry] : entries_) own.push_back(other);
+    for (const auto& [other, entry] : entries_) {
+      if (other != dir) own.push_back(other);
+    }
   }
   for (const std::string& other : own) {
-    if (other == dir || (!is_inside(dir, other) && !is_inside(other, dir))) continue;
+    if (!is_inside(dir, other) && !is_inside(other, dir)) continue;
     return make_error(ErrorKind::kInvalid,
                       fmt::format("{} and the pcache mount {} would lie in one another: use that "
                                   "one, or unmount it first",
@@ -62,7 +64,7 @@ Result<void> MountTable::check_place(const std::string& dir) {
   for (const MountEntry& other : read_mounts()) {
     if (!other.is_pcache() || (!is_inside(dir, other.dir) && !is_inside(other.dir, dir))) continue;
     if (std::find(own.begin(), own.end(), other.dir) != own.end()) continue;
-    if (fusefs::is_dead_mount(other.dir)) {
+    if (is_dead(other.dir)) {
       PCACHE_TRY(fusefs::clear_dead_mount(other.dir));
       log_line("cleared the dead mount " + other.dir);
       continue;
@@ -80,7 +82,7 @@ Result<void> MountTable::clear_dead(const std::string& dir) {
     const std::lock_guard lock(mutex_);
     if (entries_.count(dir) != 0) return {};
   }
-  if (!fusefs::is_dead_mount(dir)) return {};
+  if (!is_dead(dir)) return {};
   PCACHE_TRY(fusefs::clear_dead_mount(dir));
   log_line("cleared the dead mount " + dir);
   return {};
@@ -200,7 +202,7 @@ Result<void> MountTable::remove(const std::string& dir, bool lazy,
     const auto found = entries_.find(dir);
     if (found == entries_.end()) {
       lock.unlock();
-      if (fusefs::is_dead_mount(dir)) return clear_dead(dir);
+      if (is_dead(dir)) return clear_dead(dir);
       return make_error(ErrorKind::kNotFound, printable(dir) + " is not mounted by this daemon");
     }
     entry = found->second;

@@ -21,7 +21,7 @@ Server::Server(const Locations& locations, std::unique_ptr<Claim> claim, std::ch
       claim_(std::move(claim)),
       idle_(idle),
       mounts_(locations, [this] { wake(); }),
-      store_(locations.store()) {
+      store_(locations) {
   sigset_t handled;
   ::sigemptyset(&handled);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) ::sigaddset(&handled, signal);

@@ -16,7 +16,7 @@ std::shared_ptr<store::Store> StoreHolder::get() {
 
 std::shared_ptr<store::Store> StoreHolder::get_locked() {
   if (store_ || (failed_ && steady_clock::now() < retry_at_)) return store_;
-  auto opened = store::Store::open(dir_, {});
+  auto opened = store::Store::open(locations_.dir, {});
   failed_ = !opened;
   if (opened) {
     store_ = std::move(*opened);
@@ -43,8 +43,8 @@ Result<uint64_t> StoreHolder::clear() {
   }
   if (problem_.kind == ErrorKind::kBusy) return tl::make_unexpected(problem_);
   std::error_code error;
-  std::filesystem::remove_all(dir_, error);
-  if (error) return system_error("cannot remove " + dir_, error.value());
+  std::filesystem::remove_all(locations_.store(), error);
+  if (error) return system_error("cannot remove " + locations_.store(), error.value());
   retry_at_ = {};
   if (!get_locked()) return tl::make_unexpected(problem_);
   return 0;

@@ -10,13 +10,14 @@
 #include <mutex>
 #include <string>
 
+#include "cli/locations.h"
 #include "store/store.h"
 
 namespace pcache::cli {
 
 class StoreHolder {
  public:
-  explicit StoreHolder(std::string dir) : dir_(std::move(dir)) {}
+  explicit StoreHolder(const Locations& locations) : locations_(locations) {}
 
   std::shared_ptr<store::Store> get();  // null when unusable: problem() says why
   std::string problem();
@@ -27,7 +28,7 @@ class StoreHolder {
  private:
   std::shared_ptr<store::Store> get_locked();
 
-  const std::string dir_;
+  const Locations locations_;
   std::mutex mutex_;
   std::shared_ptr<store::Store> store_;
   Error problem_;
