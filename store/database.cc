@@ -54,6 +54,12 @@ rocksdb::DBOptions db_options() {
   options.max_total_wal_size = 32 << 20;
   options.max_background_jobs = 2;
   options.max_open_files = 256;
+  // A start must be quick, for the first command waits for it: no 16 threads for each column
+  // family.
+  options.max_file_opening_threads = 1;
+  options.avoid_flush_during_recovery = true;
+  options.skip_stats_update_on_db_open = true;
+  options.skip_checking_sst_file_sizes_on_db_open = true;
   options.keep_log_file_num = 1;
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
