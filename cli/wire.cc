@@ -7,6 +7,10 @@
 #include <algorithm>
 
 namespace pcache::cli {
+
+// The client sends its listener while the filter is on it and nobody answers yet: the filter lets
+// a sendmsg with exactly these flags pass (tracer/filter.cc has the same).
+static constexpr int kHandshakeSendFlags = MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR;
 namespace {
 
 constexpr size_t kMaxFds = 8;
@@ -54,7 +58,7 @@ Result<void> Channel::send(const Json& body, const std::vector<int>& fds) const 
       header->cmsg_len = CMSG_LEN(bytes);
       std::memcpy(CMSG_DATA(header), fds.data(), bytes);
     }
-    const ssize_t n = ::sendmsg(socket_.get(), &msg, MSG_NOSIGNAL);
+    const ssize_t n = ::sendmsg(socket_.get(), &msg, kHandshakeSendFlags);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       const int err = errno == EPIPE ? ECONNRESET : errno;

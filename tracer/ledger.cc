@@ -91,10 +91,10 @@ Execution& Ledger::open(Execution& parent, pid_t main_pid) {
 }
 
 void Ledger::forget(Execution& execution) {
-  std::erase_if(writers_, [&](auto& item) {
-    std::erase(item.second, &execution);
-    return item.second.empty();
-  });
+  for (auto item = writers_.begin(); item != writers_.end();) {
+    std::erase(item->second, &execution);
+    item = item->second.empty() ? writers_.erase(item) : std::next(item);
+  }
   open_.erase(execution.id);
 }
 

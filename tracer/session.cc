@@ -2,7 +2,6 @@
 #include "tracer/session.h"
 
 #include <linux/audit.h>
-#include <linux/ptrace.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -239,7 +238,7 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
 }
 
 void TracedSession::on_seccomp_stop(Tid tid) {
-  ptrace_syscall_info info{};
+  __ptrace_syscall_info info{};
   if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
                &info) <= 0 ||
       info.op != PTRACE_SYSCALL_INFO_SECCOMP)
@@ -263,7 +262,7 @@ void TracedSession::on_seccomp_stop(Tid tid) {
 }
 
 void TracedSession::on_call_exit(Tid tid) {
-  ptrace_syscall_info info{};
+  __ptrace_syscall_info info{};
   const auto found = traced_calls_.find(tid.value);
   if (found != traced_calls_.end()) {
     if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
