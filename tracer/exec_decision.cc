@@ -136,11 +136,16 @@ std::optional<store::Reason> TracedSession::refuse_at_start(const Execution& e,
   if (image.credentials.uid != image.credentials.euid)
     return store::Reason{"setuid", e.image.executable, "it runs with other privileges"};
   for (const std::string& argument : e.image.argv) {
-    if (argument.empty() || argument.size() > 4096) continue;
-    const std::string absolute = argument[0] == '/' ? argument : e.cwd + "/" + argument;
-    const TreePath path = TreePath::from_absolute(absolute, observer_.tree().root());
-    if (ledger_.is_temporary_of_ancestor(e, path))
-      return store::Reason{"temporary-name", path.text, "an argument names a temporary file"};
+    // "/tmp/ccX.s", "@/tmp/ccX", "-plugin-opt=-fresolution=/tmp/ccX.res"
+    for (const size_t at : {size_t{0}, argument.find('@'), argument.rfind('=')}) {
+      if (at == std::string::npos) continue;
+      const std::string name = argument.substr(at == 0 && argument[0] != '@' ? 0 : at + 1);
+      if (name.empty() || name.size() > 4096) continue;
+      const TreePath path = TreePath::from_absolute(name[0] == '/' ? name : e.cwd + "/" + name,
+                                                    observer_.tree().root());
+      if (ledger_.is_temporary_of_ancestor(e, path))
+        return store::Reason{"temporary-name", path.text, "an argument names a temporary file"};
+    }
   }
   return std::nullopt;
 }

@@ -153,7 +153,10 @@ Change Interpreter::make_change(const Caller& c, ChangeKind kind, const Resolved
   change.path = at.path;
   change.before = before;
   change.blind = c.e.blind_image;
-  change.unlinks = c.e.blind_image && (c.e.image_name == "as" || c.e.image_name == "ld");
+  // BFD unlinks an ordinary output before it creates it; where there is none, nothing is seen of that.
+  change.unlinks =
+      c.e.blind_image && (c.e.image_name == "as" || c.e.image_name.starts_with("ld") ||
+                          c.e.image_name == "gold" || c.e.image_name == "mold");
   return change;
 }
 

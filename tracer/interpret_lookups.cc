@@ -200,7 +200,7 @@ void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
     else
       value.err = EINVAL;
   }
-  ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value));
+  ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value), c.e.blind_image);
 }
 
 void Interpreter::on_exec(const Caller& c, const CallEvent& event) {

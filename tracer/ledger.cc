@@ -469,11 +469,11 @@ void Ledger::settle(Execution& e) {
 }
 
 bool Ledger::is_temporary_of_ancestor(const Execution& e, const TreePath& path) const {
-  struct stat st {};
-  if (observer_.stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return false;
   for (const Execution* a = &e; !a->is_session(); a = a->parent) {
     const auto entry = a->paths.find(path);
-    if (entry != a->paths.end() && entry->second.exclusive) return true;
+    if (entry == a->paths.end() || !entry->second.exclusive) continue;
+    struct stat st {};
+    return observer_.stat(path, &st) == 0 && S_ISREG(st.st_mode);
   }
   return false;
 }
