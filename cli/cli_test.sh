@@ -100,6 +100,10 @@ expect 1 'say so with --yes' pcache clear
 expect 0 'Cleared' pcache clear --yes
 expect 1 'no run is recorded' pcache explain
 
+# --- inside itself: what is traced already stays in the outer run ---
+expect 4 '^1$' sh -c 'pcache run -- sh -c "pcache run -- sh -c \"exit 4\"" 2> err; s=$?; grep -c ^pcache: err; exit $s'
+rm -f err
+
 # --- a full stderr holds nobody up for long; a client may vanish ---
 mkfifo "$work/fifo"
 (exec 3<> "$work/fifo"; head -c 65536 /dev/zero >&3; timeout 20 pcache run -- true 2>&3; echo $? > "$work/status")
@@ -121,6 +125,8 @@ wait
 truth [ "$(grep -c 'pcached ends' "$PCACHE_DIR/daemon.log")" -lt "$(grep -c 'pcached .* serves' "$PCACHE_DIR/daemon.log")" ]
 expect 0 'nothing to write' sh -c "pcache mount && pcache status"
 pid=$(daemon_pid)
+socket=$(sed -n 2p "$PCACHE_DIR/daemon.pid")
+truth [ -S "$socket" ] && truth [ "$(stat -c %a "$socket")" = 600 ] && truth [ "$(stat -c %a "${socket%/*}")" = 700 ]
 kill -USR1 "$pid"
 gone '! grep -q "end of stacks" "$PCACHE_DIR/daemon.log"'
 truth [ $? = 0 ]
@@ -199,7 +205,8 @@ expect 0 '.' pcache umount --all
 spoil() { # HOW...: then run, with the command's own status
   expect 5 'pcache: warning: the cache is unusable: .*; running uncached' pcache run -- sh -c 'exit 5'
   truth [ "$(pcache run -- true 2>&1 | wc -l)" = 1 ]
-  expect 0 'saved' pcache run --report "$work/report.json" -- true
+  expect 0 'unusable' pcache run --report "$work/report.json" -- true
+  truth grep -q '"exit_status":null.*"warning":"the cache is unusable' "$work/report.json"
   expect 1 'unusable' pcache stats
   expect 0 'unusable' pcache status
   expect 0 '.' pcache umount --all
@@ -225,7 +232,7 @@ expect 0 '.' pcache umount --all
 truth [ -z "$(ls "$work/runtime")" ]
 
 gone '[ -e "$PCACHE_DIR/daemon.pid" ]'
-truth [ ! -e "/tmp/pcache-$(id -u)/$(basename "$(sed -n 2p "$PCACHE_DIR/daemon.pid" 2> /dev/null)" none)" ]
+truth [ ! -e "$socket" ]
 truth [ -z "$(cd "$PCACHE_DIR" && ls -d daemon.pid* *.lock 2> /dev/null)" ]
 echo "$ran checks, $failures failed"
 [ $failures = 0 ]

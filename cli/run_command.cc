@@ -198,6 +198,21 @@ int fail_plainly(const std::string& problem) {
   return kPcacheFailed;
 }
 
+// Whoever asked for a report gets one, though nobody will see how the command ends.
+void write_uncached_report(int fd, const RunArguments& arguments, const std::string& problem) {
+  const nlohmann::ordered_json report = {{"command", arguments.command},
+                                         {"exit_status", nullptr},
+                                         {"wall_s", 0},
+                                         {"executions", Json::array()},
+                                         {"hits", 0},
+                                         {"misses", 0},
+                                         {"uncacheable", 0},
+                                         {"warning", problem}};
+  const std::string text =
+      report.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  (void)!::write(fd, text.data(), text.size());
+}
+
 }  // namespace
 
 int run_command(const RunArguments& arguments) {
@@ -237,6 +252,7 @@ int run_command(const RunArguments& arguments) {
       break;
     case Outcome::kUncached:
       warn(handshake.problem() + "; running uncached");
+      if (report) write_uncached_report(report.get(), arguments, handshake.problem());
       break;
     case Outcome::kFailed:
       return fail_plainly(handshake.problem());

@@ -15,8 +15,9 @@ namespace {
 
 constexpr size_t kMaxFds = 8;
 constexpr uint32_t kMaxFrame = 512u << 20;
-// Exactly these flags pass the tracer's filter (tracer/filter.cc): the client sends the filter's own
-// listener when nobody answers it yet. MSG_CONFIRM and MSG_EOR mean nothing on this kind of socket.
+// Exactly these flags pass the tracer's filter (tracer/filter.cc): the client sends the filter's
+// own listener when nobody answers it yet. MSG_CONFIRM and MSG_EOR mean nothing on this kind of
+// socket.
 constexpr int kSendFlags = MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR;
 
 int64_t now_ms() {

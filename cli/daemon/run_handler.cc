@@ -52,8 +52,7 @@ void Run::refuse(const std::string& error, bool uncached) {
 
 void Run::perform() {
   store_ = services_.store.get();
-  // Without a store tracing has nothing to give but a report.
-  if (!store_ && !report_) {
+  if (!store_) {
     return refuse("the cache is unusable: " + services_.store.problem(), /*uncached=*/true);
   }
   auto lease = services_.mounts.acquire(root_, !request_.flag("no_passthrough"));
@@ -103,7 +102,6 @@ void Run::trace(fusefs::Mount& mount, bool temporary) {
 // On the tracer thread, before the command's parent can see it end.
 void Run::finish(fusefs::Mount& mount, bool temporary, const tracer::SessionReport& report) {
   std::string warning = report.warning;
-  if (!store_) warning = "the cache is unusable: " + services_.store.problem();
   // The shell that waits for a run whose mount is its own stands below the mount, where what is
   // still served does not exist yet.
   if (temporary) {
@@ -120,12 +118,10 @@ void Run::finish(fusefs::Mount& mount, bool temporary, const tracer::SessionRepo
   }
   if (!warning.empty()) tell("pcache: warning: " + warning + "\n");
   if (!request_.flag("quiet")) tell(summary_line(report));
-  if (store_) {
-    const auto kept =
-        store_->put_run(json, report.hits, report.misses, report.uncacheable,
-                        static_cast<uint64_t>(report.saved_s * 1e9), report.bytes_served);
-    if (!kept) log_line("cannot keep the run's report: " + kept.error().to_string());
-  }
+  const auto kept =
+      store_->put_run(json, report.hits, report.misses, report.uncacheable,
+                      static_cast<uint64_t>(report.saved_s * 1e9), report.bytes_served);
+  if (!kept) log_line("cannot keep the run's report: " + kept.error().to_string());
 }
 
 }  // namespace
