@@ -241,7 +241,10 @@ void Journal::restore_unlinked(const Entry& entry, int parent, const std::string
     const UniqueFd fd(
         openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd) return;
-    (void)copy_bytes(entry.held.get(), fd.get(), static_cast<uint64_t>(st.st_size));
+    if (copy_bytes(entry.held.get(), fd.get(), static_cast<uint64_t>(st.st_size)) != 0) {
+      (void)unlinkat(parent, name.c_str(), 0);  // absent is honest, half a file is not
+      return;
+    }
     (void)fchown(fd.get(), st.st_uid, st.st_gid);
     (void)fchmod(fd.get(), st.st_mode & 07777);
     Xattrs xattrs;

@@ -12,7 +12,10 @@
 
 namespace pcache::store {
 
-// Codes are stable: other people's scripts read them from reports. Listed in docs/cli.md.
+// Codes are stable: other people's scripts read them from reports. Listed in docs/cli.md. Those of
+// matching: content-changed, mode-changed, owner-changed, size-changed, mtime-changed,
+// links-changed, kind-changed, appeared, vanished, access-changed, link-changed, listing-changed,
+// output-changed, xattr-changed, statfs-changed, terminal-changed, stdin-changed, affinity-changed.
 struct Reason {
   std::string code;    // e.g. "content-changed", "listing-changed", "appeared", "no-record"
   std::string path;    // TreePath text; "" where there is none

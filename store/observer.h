@@ -13,10 +13,22 @@
 #include <string>
 
 #include "store/fact.h"
+#include "store/path_ops.h"
 #include "store/store.h"
 #include "store/tree.h"
 
 namespace pcache::store {
+
+// Hold one while the facts of one lookup are answered on this thread: directories outside the tree
+// (and in a LowerTree) are then opened once, which halves the cost. Keep it for milliseconds, and
+// not over a replay.
+class ObservationPass {
+ public:
+  ObservationPass() = default;
+
+ private:
+  path_ops::DirectoryScope scope_;
+};
 
 class Observer {
  public:

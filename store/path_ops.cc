@@ -11,6 +11,10 @@
 #include <climits>
 #include <cstdio>
 #include <cstring>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
 
 #include "store/observer.h"
 
@@ -48,6 +52,80 @@ char type_of_dirent(int dir, const dirent64& entry) {
   }
 }
 
+int open_at(Base base, const char* path, int flags, UniqueFd* fd) {
+  struct open_how how {};
+  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_NO_SYMLINKS | (base.beneath ? RESOLVE_BENEATH : 0);
+  for (;;) {
+    const long got = syscall(SYS_openat2, base.fd, *path ? path : ".", &how, sizeof how);
+    if (got >= 0) {
+      fd->reset(static_cast<int>(got));
+      return 0;
+    }
+    if (errno != EINTR && errno != EAGAIN) return errno;
+  }
+}
+
+// The directories of a DirectoryScope, or the errno that opening them gave.
+struct Directory {
+  UniqueFd fd;
+  int err = 0;
+};
+
+struct DirectoryKey {
+  int base;
+  std::string path;
+};
+
+struct DirectoryHash {
+  using is_transparent = void;
+  size_t operator()(const std::pair<int, std::string_view>& k) const {
+    return std::hash<std::string_view>()(k.second) + static_cast<size_t>(k.first);
+  }
+  size_t operator()(const DirectoryKey& k) const {
+    return (*this)(std::pair<int, std::string_view>(k.base, k.path));
+  }
+};
+
+struct DirectoryEqual {
+  using is_transparent = void;
+  template <class A, class B>
+  bool operator()(const A& a, const B& b) const {
+    return view(a) == view(b);
+  }
+  static std::pair<int, std::string_view> view(const DirectoryKey& k) { return {k.base, k.path}; }
+  static std::pair<int, std::string_view> view(const std::pair<int, std::string_view>& k) {
+    return k;
+  }
+};
+
+constexpr size_t kOpenDirectories = 256;
+thread_local int scope_depth = 0;
+thread_local std::optional<
+    std::unordered_map<DirectoryKey, Directory, DirectoryHash, DirectoryEqual>>
+    directories;
+
+// Within a scope: makes the directory of `path` the base and the last component the path.
+int start_at_directory(Base* base, const char** path) {
+  if (scope_depth == 0) return 0;
+  const char* slash = strrchr(*path, '/');
+  if (slash == nullptr || slash == *path) return 0;
+  const std::string_view text(*path, static_cast<size_t>(slash - *path));
+  auto it = directories->find(std::pair<int, std::string_view>(base->fd, text));
+  if (it == directories->end()) {
+    if (directories->size() >= kOpenDirectories) directories->clear();
+    std::string directory(text);
+    Directory opened;
+    opened.err = open_at(*base, directory.c_str(), O_PATH | O_DIRECTORY, &opened.fd);
+    it =
+        directories->emplace(DirectoryKey{base->fd, std::move(directory)}, std::move(opened)).first;
+  }
+  if (it->second.err != 0) return it->second.err;
+  base->fd = it->second.fd.get();
+  *path = slash + 1;
+  return 0;
+}
+
 // Calls `get(buffer, size)` as getxattr and listxattr want it: until the buffer is large enough.
 template <class Get>
 int read_growing(std::string* out, Get get) {
@@ -69,18 +147,17 @@ int read_growing(std::string* out, Get get) {
 
 }  // namespace
 
+DirectoryScope::DirectoryScope() {
+  if (scope_depth++ == 0) directories.emplace();
+}
+
+DirectoryScope::~DirectoryScope() {
+  if (--scope_depth == 0) directories.reset();
+}
+
 int open(Base base, const char* path, int flags, UniqueFd* fd) {
-  struct open_how how {};
-  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
-  how.resolve = RESOLVE_NO_SYMLINKS | (base.beneath ? RESOLVE_BENEATH : 0);
-  for (;;) {
-    const long got = syscall(SYS_openat2, base.fd, *path ? path : ".", &how, sizeof how);
-    if (got >= 0) {
-      fd->reset(static_cast<int>(got));
-      return 0;
-    }
-    if (errno != EINTR && errno != EAGAIN) return errno;
-  }
+  if (const int err = start_at_directory(&base, &path)) return err;
+  return open_at(base, path, flags, fd);
 }
 
 int open_path(Base base, const char* path, UniqueFd* fd) {
@@ -88,14 +165,14 @@ int open_path(Base base, const char* path, UniqueFd* fd) {
 }
 
 int stat(Base base, const char* path, struct stat* st) {
+  if (const int err = start_at_directory(&base, &path)) return err;
+  if (*path == '\0') return fstat(base.fd, st) == 0 ? 0 : errno;
   // A name directly below the base crosses no other name: one call instead of three.
-  const char* first = base.beneath ? path : path + 1;
-  if (strchr(first, '/') == nullptr && *path != '\0') {
+  if (strchr(*path == '/' ? path + 1 : path, '/') == nullptr) {
     return fstatat(base.fd, path, st, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
   }
-  if (*path == '\0') return fstat(base.fd, st) == 0 ? 0 : errno;
   UniqueFd fd;
-  if (const int err = open_path(base, path, &fd)) return err;
+  if (const int err = open_at(base, path, O_PATH | O_NOFOLLOW, &fd)) return err;
   return fstat(fd.get(), st) == 0 ? 0 : errno;
 }
 

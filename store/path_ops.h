@@ -23,6 +23,18 @@ struct Base {
   bool beneath;
 };
 
+// While one of these lives, the functions below open each directory once on this thread and reach
+// names through it: one call instead of three, none for what lies in a directory that is not there.
+// Answers are then of a moment between its beginning and the call. Scopes nest; only the outermost
+// counts.
+class DirectoryScope {
+ public:
+  DirectoryScope();
+  ~DirectoryScope();
+  DirectoryScope(const DirectoryScope&) = delete;
+  DirectoryScope& operator=(const DirectoryScope&) = delete;
+};
+
 int open(Base base, const char* path, int flags, UniqueFd* fd);
 int open_path(Base base, const char* path, UniqueFd* fd);  // O_PATH; a link itself at the end
 int stat(Base base, const char* path, struct stat* st);    // lstat

@@ -187,6 +187,53 @@ TEST_F(ObserverTest, LinksOutsideTheTreeAreNotFollowedEither) {
   EXPECT_EQ(observe(FactKind::kIdentity, "/").mode & S_IFMT, static_cast<uint32_t>(S_IFDIR));
 }
 
+TEST_F(ObserverTest, APassGivesTheSameAnswers) {
+  const std::string base = dir_.path();
+  write_file(base + "/real/a", "x");
+  write_file(in_root("d/a"), "y");
+  write_file(in_root("file"), "");
+  create_symlink("real", base + "/link");
+  create_symlink("a", in_root("d/link"));
+  std::vector<FactKey> keys;
+  for (const FactKind kind : {FactKind::kContent, FactKind::kIdentity, FactKind::kKind,
+                              FactKind::kAccess, FactKind::kLink, FactKind::kListing,
+                              FactKind::kReplaced, FactKind::kXattr, FactKind::kStatfs}) {
+    for (const std::string& path :
+         {std::string(), std::string("d"), std::string("d/a"), std::string("d/none"),
+          std::string("d/link"), std::string("none/x"), std::string("none/y"),
+          std::string("file/x"), std::string("/"), std::string("/usr"), base + "/real/a",
+          base + "/link/a", base + "/none", base + "/real/none/x", base + "/real/a/x",
+          base + "/link"}) {
+      keys.push_back({kind, {path}, 0, {}});
+    }
+  }
+  for (const FactKey& key : keys) {
+    const FactValue alone = observer_->observe(key, weak_);
+    const ObservationPass pass;
+    for (int round = 0; round < 2; ++round) {
+      EXPECT_EQ(observer_->observe(key, weak_), alone)
+          << fact_kind_name(key.kind) << " " << key.path.text;
+    }
+  }
+  const ObservationPass pass;
+  for (const FactKey& key : keys) {
+    const FactValue within = observer_->observe(key, weak_);
+    EXPECT_EQ(within.err == 0, observer_->observe(key, weak_).err == 0);
+  }
+}
+
+TEST_F(ObserverTest, APassEndsWithItsScope) {
+  {
+    const ObservationPass pass;
+    EXPECT_EQ(observe(FactKind::kKind, "d/a").err, ENOENT);
+    create_directories(in_root("d"));
+    write_file(in_root("d/a"), "");
+  }
+  EXPECT_EQ(observe(FactKind::kKind, "d/a").err, 0);
+  const ObservationPass pass;
+  EXPECT_EQ(observe(FactKind::kKind, "d/a").err, 0);
+}
+
 TEST_F(ObserverTest, AListingLeavesOutWhatItIsToldTo) {
   write_file(in_root("d/a.c"), "");
   write_file(in_root("d/a.o"), "");
