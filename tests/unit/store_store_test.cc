@@ -1,8 +1,10 @@
 #include "store/store.h"
 
 #include <sys/mount.h>
+#include <sys/wait.h>
 
 #include <cerrno>
+#include <csignal>
 #include <thread>
 
 #include "store/codec.h"
@@ -270,6 +272,34 @@ TEST_F(StoreBasics, ADamagedTableIsAnErrorNotARecord) {
       EXPECT_EQ((*found)->facts, expected.facts);
     }
   }
+}
+
+TEST_F(StoreBasics, AKilledDaemonLosesNoRecord) {
+  observer_.reset();
+  store_.reset();
+  Record record = record_of(weak_, "a.c", 1);
+  Effect effect;
+  effect.path = {"a.o"};
+  effect.blob = hash_bytes("object");
+  effect.size = 6;
+  record.effects = {effect};
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    Result<std::unique_ptr<Store>> opened = Store::open(cache(), {});
+    const bool done = opened && (*opened)->blobs().put_bytes("object") && (*opened)->put(record);
+    if (done) raise(SIGKILL);
+    _exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  reopen();
+  ASSERT_EQ(strongs(*store_, weak_).size(), 1u);
+  EXPECT_TRUE(store_->record(strong_of(record)));
+  EXPECT_TRUE(store_->blobs().open(effect.blob, 6));
+  EXPECT_EQ(store_->stats().records, 1u);
+  EXPECT_EQ(store_->stats().blobs, 1u);
 }
 
 TEST_F(StoreBasics, ManyThreads) {
