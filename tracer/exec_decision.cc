@@ -42,6 +42,22 @@ std::set<int> jobserver_fds(const std::vector<std::string>& env) {
   return fds;
 }
 
+// ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
+bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv) {
+  if (image != "ls") return store::mtime_matters(image);
+  for (size_t i = 1; i < argv.size(); ++i) {
+    const std::string& option = argv[i];
+    if (option.starts_with("--"))
+      if (option.find("time") != std::string::npos || option.find("sort") != std::string::npos ||
+          option.find("format") != std::string::npos)
+        return true;
+    if (option.size() > 1 && option[0] == '-' && option[1] != '-' &&
+        option.find_first_of("lgnotTucD") != std::string::npos)
+      return true;
+  }
+  return false;
+}
+
 uint8_t aspects_of_effect(const Effect& effect, bool existed) {
   switch (effect.kind) {
     case EffectKind::kFile:
@@ -108,6 +124,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
   e.image = image.info;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::overwrites_blindly(e.image_name);
+  e.directory_times = shows_directory_times(e.image_name, image.info.argv);
   e.cwd = image.info.cwd;
   // The program's files are inputs of whoever ran it; its own weak key holds them already.
   Execution& parent = *e.parent;

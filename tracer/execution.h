@@ -95,6 +95,7 @@ struct Execution {
   store::ImageInfo image;
   std::string image_name;
   bool blind_image = false;
+  bool directory_times = false;  // a directory's mtime is of matter to it
   store::WeakKey weak;
   std::string cwd;  // absolute
 

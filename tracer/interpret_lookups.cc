@@ -95,9 +95,8 @@ void Interpreter::observe_kind(const Caller& c, const Resolved& resolved) {
 
 void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
   if (store::mtime_ignored(c.e.image_name)) return observe_kind(c, resolved);
-  const uint32_t param = store::mtime_matters(c.e.image_name)
-                             ? store::kWithMtime | store::kWithDirMtime
-                             : store::kWithMtime;
+  const uint32_t param = c.e.directory_times ? store::kWithMtime | store::kWithDirMtime
+                                             : store::kWithMtime;
   FactValue value;
   value.err = resolved.err;
   if (value.err == 0) value = Observer::identity_value(resolved.st, param);

@@ -458,6 +458,7 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
 }
 
 void Ledger::settle(Execution& e) {
+  const store::ObservationPass pass;
   for (ObservedFact& fact : e.facts) {
     if (fact.removed || still_holds(e, fact)) continue;
     refuse(e, "input-changed", fact.key.path.text,

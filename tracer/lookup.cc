@@ -98,6 +98,7 @@ LookupResult look_up(const Execution& e, const Process& process, const store::Ob
     result.reasons.push_back({"store-failed", "", candidates.error().to_string()});
     return result;
   }
+  const store::ObservationPass pass;
   Now now(e, process, observer);
   std::vector<store::Digest> tried;
   for (const store::Candidate& candidate : *candidates) {
