@@ -20,7 +20,6 @@ struct Handle {
   int flags = 0;
   bool write = false;
   bool passthrough = false;
-  bool created = false;  // by the CREATE that opened it
 };
 
 struct DirHandle {

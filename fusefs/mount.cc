@@ -50,6 +50,11 @@ void log_libfuse(fuse_log_level, const char* format, va_list args) {
   g_last_log = std::move(line);
 }
 
+std::string last_log() {
+  std::lock_guard lock(g_log_mutex);
+  return g_last_log;
+}
+
 bool user_allow_other() {
   std::ifstream conf("/etc/fuse.conf");
   std::string line;
@@ -179,16 +184,12 @@ MountImpl::MountImpl(MountOptions options, UniqueFd lower)
 MountImpl::~MountImpl() {
   // Without unmount(): what is not published is lost, as if the daemon had died, but no dead mount
   // stays behind.
-  if (session_ == nullptr) return;
-  if (threads_.empty()) {
-    fuse_session_destroy(session_);
-    return;
-  }
-  if (!unmounted_.load() && alive() && is_pcache_mount(options_.dir)) {
+  if (mounted_ && !unmounted_.load() && (alive() || threads_.empty()) &&
+      is_pcache_mount(options_.dir)) {
     (void)unmount_path(options_.dir, true);
   }
   end_threads(true);
-  fuse_session_destroy(session_);
+  if (session_ != nullptr) fuse_session_destroy(session_);
 }
 
 void MountImpl::on_init(fuse_conn_info* conn) {
@@ -204,24 +205,22 @@ void MountImpl::on_init(fuse_conn_info* conn) {
 Result<void> MountImpl::start() {
   const std::string what = "cannot mount " + options_.dir;
   const bool root = ::geteuid() == 0;
-  std::string mount_options = "fsname=pcache,subtype=pcache,default_permissions";
-  if (root) mount_options += ",dev,suid";
-  if (options_.allow_other && (root || user_allow_other())) mount_options += ",allow_other";
-  const char* argv[] = {"pcache", "-o", mount_options.c_str()};
-  fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
+  const char* argv[] = {"pcache"};
+  fuse_args args = FUSE_ARGS_INIT(1, const_cast<char**>(argv));
   fuse_set_log_func(log_libfuse);
   session_ = fuse_session_new(&args, &fuse_operations(), sizeof(fuse_lowlevel_ops), this);
   fuse_opt_free_args(&args);
   if (session_ == nullptr) {
-    return make_error(ErrorKind::kSystem, what + ": libfuse refused its options: " + g_last_log);
+    return make_error(ErrorKind::kSystem, what + ": libfuse refused to start: " + last_log());
   }
-  errno = 0;
-  if (fuse_session_mount(session_, options_.dir.c_str()) != 0) {
-    std::lock_guard lock(g_log_mutex);
-    return make_error(ErrorKind::kSystem,
-                      what + ": " + (g_last_log.empty() ? "the mount was refused" : g_last_log));
+  PCACHE_ASSIGN(UniqueFd device,
+                mount_fuse(options_.dir, options_.allow_other && (root || user_allow_other())));
+  mounted_ = true;
+  session_fd_ = device.release();  // now the session's
+  const std::string device_path = "/dev/fd/" + std::to_string(session_fd_);
+  if (fuse_session_mount(session_, device_path.c_str()) != 0) {
+    return make_error(ErrorKind::kSystem, what + ": " + last_log());
   }
-  session_fd_.store(fuse_session_fd(session_));
   kernel_.want_passthrough = options_.passthrough && root;
   kernel_.stack_depth = stack_depth_of(lower_.lower_fd());
   fuse_custom_io io{};
@@ -233,7 +232,7 @@ Result<void> MountImpl::start() {
   };
   io.splice_send = [](int from, off_t* from_at, int to, off_t* to_at, size_t size, unsigned flags,
                       void*) { return ::splice(from, from_at, to, to_at, size, flags); };
-  if (fuse_session_custom_io(session_, &io, fuse_session_fd(session_)) != 0) {
+  if (fuse_session_custom_io(session_, &io, session_fd_) != 0) {
     return make_error(ErrorKind::kSystem, what + ": libfuse refused custom I/O");
   }
   install_nudge();
@@ -271,7 +270,7 @@ void MountImpl::end_threads(bool abort) {
   using std::chrono::steady_clock;
   const auto patience = steady_clock::now() + std::chrono::seconds(abort ? 0 : 5);
   while (running_.load() > 0 && steady_clock::now() < patience) ::usleep(500);
-  fuse_session_exit(session_);
+  if (session_ != nullptr) fuse_session_exit(session_);
   while (running_.load() > 0) {
     // A nudge can come just before the read it is meant for, so it is repeated.
     for (std::thread& thread : threads_) pthread_kill(thread.native_handle(), kNudgeSignal);
@@ -281,11 +280,14 @@ void MountImpl::end_threads(bool abort) {
   threads_.clear();
   alive_.store(false);
   served_.stop();  // what waited for it is answered, if to nobody
-  session_fd_.store(-1);
-  // Closing the session's descriptor is what makes a detached mount's open files fail instead of
-  // hang; the notifier may be waiting for an answer that nobody gives any more, so it ends after
-  // that.
-  fuse_session_unmount(session_);
+  // Leaving the device is what makes a detached mount's open files fail instead of hang. The
+  // descriptor stays valid, for whoever still tells a kernel that has gone, until the session is
+  // destroyed. The notifier may be waiting for an answer that nobody gives any more, so it ends
+  // after that.
+  if (session_fd_ >= 0) {
+    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (null) (void)::dup3(null.get(), session_fd_, O_CLOEXEC);
+  }
   notifier_.stop();
 }
 

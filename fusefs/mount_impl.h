@@ -121,9 +121,10 @@ class MountImpl final : public Mount {
 
   // Looks `name` up below `parent` and counts a kernel reference in *entry. 0 or an errno.
   int look_up(const At& parent, const char* name, fuse_entry_param* entry, NodeRef* node = nullptr);
-  void fill_entry(const NodeRef& node, const struct stat& st, fuse_entry_param* entry) const;
+  void fill_entry(const NodeRef& node, int fd, const struct stat& st,
+                  fuse_entry_param* entry) const;
   int node_stat(const At& at, struct stat* st);
-  double attr_seconds(const Node& node) const;
+  double attr_seconds(Node& node, int fd) const;
   void reply_entry(fuse_req_t req, const fuse_entry_param& entry);
   void reply_created(fuse_req_t req, const At& parent, const char* name, TreeOp op, int err);
   // What `node` is served from, after clearing what is over (published, no reader of the blob
@@ -179,7 +180,6 @@ class MountImpl final : public Mount {
   // mount.cc
   void serve_requests();
   void end_threads(bool abort);
-  Result<void> take_away(bool lazy);
 
   const MountOptions options_;
   store::LowerTree lower_;
@@ -187,7 +187,8 @@ class MountImpl final : public Mount {
   mutable ServedFiles served_;
   Notifier notifier_;
   fuse_session* session_ = nullptr;
-  std::atomic<int> session_fd_{-1};
+  int session_fd_ = -1;  // the session's; from start() to the end
+  bool mounted_ = false;
   std::vector<std::thread> threads_;
   std::atomic<int> running_{0};
   std::atomic<bool> alive_{false}, unmounted_{false};

@@ -1,15 +1,16 @@
 #include "fusefs/mount_table.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <spawn.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <vector>
@@ -42,8 +43,9 @@ struct Output {
   std::string text;
 };
 
-// Runs a program and gives its exit status and what it wrote to stdout and stderr.
-Output run_program(const std::vector<std::string>& argv) {
+// Runs a program and gives its exit status and what it wrote to stdout and stderr. `comm_fd`
+// becomes its descriptor 3 where there is one, named by _FUSE_COMMFD as fusermount3 expects it.
+Output run_program(const std::vector<std::string>& argv, int comm_fd = -1) {
   Output output;
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return output;
@@ -52,11 +54,19 @@ Output run_program(const std::vector<std::string>& argv) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
   posix_spawn_file_actions_adddup2(&actions, writer.get(), 2);
+  std::vector<char*> env;
+  for (char** variable = environ; *variable != nullptr; ++variable) env.push_back(*variable);
+  std::string comm = "_FUSE_COMMFD=3";
+  if (comm_fd >= 0) {
+    posix_spawn_file_actions_adddup2(&actions, comm_fd, 3);
+    env.push_back(comm.data());
+  }
+  env.push_back(nullptr);
   std::vector<char*> args;
   for (const std::string& arg : argv) args.push_back(const_cast<char*>(arg.c_str()));
   args.push_back(nullptr);
   pid_t pid = 0;
-  const int err = ::posix_spawn(&pid, args[0], &actions, nullptr, args.data(), environ);
+  const int err = ::posix_spawn(&pid, args[0], &actions, nullptr, args.data(), env.data());
   posix_spawn_file_actions_destroy(&actions);
   if (err != 0) return output;
   writer.reset();
@@ -73,7 +83,70 @@ Output run_program(const std::vector<std::string>& argv) {
   return output;
 }
 
+// The descriptor that fusermount3 sent over the socket, if it did.
+UniqueFd receive_fd(int socket) {
+  char byte = 0;
+  struct iovec data = {&byte, 1};
+  alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  struct msghdr message {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return {};
+  const struct cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
+  int fd = -1;
+  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  return UniqueFd(fd);
+}
+
+Result<UniqueFd> mount_by_helper(const std::string& dir, bool allow_other,
+                                 const std::string& what) {
+  const std::string helper = find_fusermount();
+  if (helper.empty()) {
+    return make_error(ErrorKind::kUnsupported,
+                      what + ": fusermount3 not found; install the package fuse3");
+  }
+  int sockets[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) {
+    return system_error(what);
+  }
+  const UniqueFd ours(sockets[0]), theirs(sockets[1]);
+  std::string options = "rw,nosuid,nodev,fsname=pcache,subtype=pcache,default_permissions";
+  if (allow_other) options += ",allow_other";
+  const Output output = run_program({helper, "-o", options, "--", dir}, theirs.get());
+  UniqueFd device = receive_fd(ours.get());
+  if (device) return device;
+  return make_error(ErrorKind::kSystem,
+                    what + ": " + (output.text.empty() ? "fusermount3 failed" : output.text) +
+                        (output.text.find("Operation not permitted") != std::string::npos
+                             ? "; is fusermount3 setuid root? (in a container: --device /dev/fuse "
+                               "--cap-add SYS_ADMIN)"
+                             : ""));
+}
+
 }  // namespace
+
+Result<UniqueFd> mount_fuse(const std::string& dir, bool allow_other) {
+  const std::string what = "cannot mount " + dir;
+  if (::geteuid() != 0) return mount_by_helper(dir, allow_other, what);
+  UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!device) return system_error(what + ": /dev/fuse");
+  const std::string options = "fd=" + std::to_string(device.get()) +
+                              ",rootmode=40000,user_id=0,group_id=" + std::to_string(::getegid()) +
+                              ",default_permissions" + (allow_other ? ",allow_other" : "");
+  // Neither nosuid nor nodev: what works below must work in the mount.
+  if (::mount("pcache", dir.c_str(), "fuse.pcache", 0, options.c_str()) == 0) return device;
+  if (errno == EPERM || errno == EACCES) {
+    return make_error(ErrorKind::kUnsupported,
+                      what +
+                          ": mounting is not permitted here; in a container, start it with "
+                          "--device /dev/fuse --cap-add SYS_ADMIN (and, with AppArmor, "
+                          "--security-opt apparmor=unconfined)");
+  }
+  return system_error(what);
+}
 
 MountEntry mount_on(const std::string& dir) {
   MountEntry found;

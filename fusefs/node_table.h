@@ -56,9 +56,11 @@ class Node {
 
   const uint64_t id;
   const InodeKey key;
-  const mode_t type;                    // S_IFMT bits
-  std::atomic<int> handles{0};          // open handles: the descriptor stays
-  std::atomic<int> writers{0};          // of these, those that may write
+  const mode_t type;            // S_IFMT bits
+  std::atomic<int> handles{0};  // open handles: the descriptor stays
+  std::atomic<int> writers{0};  // of these, those that may write
+  // A shared mapping may outlive its descriptors: with passthrough RELEASE comes at close(2).
+  std::atomic<bool> maybe_mapped{false};
   std::atomic<bool> has_served{false};  // `served` is set: ask under io
 
   std::mutex io;

@@ -3,6 +3,7 @@
 // Those of a served file are those of its reserved inode, so they can be read and changed while it
 // is pending; only a change of its size has to wait for the contents.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
@@ -15,6 +16,33 @@
 #include "fusefs/mount_impl.h"
 
 namespace pcache::fusefs {
+namespace {
+
+// True while somebody may write to the inode, be it through a mapping alone: a read lease is
+// refused then. `fd` may be an O_PATH descriptor.
+bool open_for_writing(int fd) {
+  UniqueFd reader(::open(ProcPath(fd).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!reader) return true;
+  // Should a writer come in this very moment, the signal is one that nobody minds.
+  (void)::fcntl(reader.get(), F_SETSIG, SIGURG);
+  if (::fcntl(reader.get(), F_SETLEASE, F_RDLCK) != 0) return true;
+  (void)::fcntl(reader.get(), F_SETLEASE, F_UNLCK);
+  return false;
+}
+
+}  // namespace
+
+// How long the kernel may keep a node's attributes. Under passthrough it does not see what a shared
+// mapping writes, so not at all while there may be one.
+double MountImpl::attr_seconds(Node& node, int fd) const {
+  if (!kernel_.passthrough()) return options_.cache_seconds;
+  if (node.writers.load() > 0) return 0;
+  if (node.maybe_mapped.load()) {
+    if (open_for_writing(fd)) return 0;
+    node.maybe_mapped.store(false);
+  }
+  return options_.cache_seconds;
+}
 
 int MountImpl::node_stat(const At& at, struct stat* st) {
   if (at.node->has_served.load(std::memory_order_acquire)) {
@@ -31,7 +59,7 @@ void MountImpl::op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
     fuse_reply_err(req, err);
     return;
   }
-  fuse_reply_attr(req, &st, attr_seconds(*target.node));
+  fuse_reply_attr(req, &st, attr_seconds(*target.node, target.get()));
 }
 
 int MountImpl::set_attributes(const At& target, const struct stat& attr, int to_set,
@@ -93,7 +121,7 @@ void MountImpl::do_setattr(fuse_req_t req, const At& target, const struct stat& 
     fuse_reply_err(req, err);
     return;
   }
-  fuse_reply_attr(req, &st, attr_seconds(*target.node));
+  fuse_reply_attr(req, &st, attr_seconds(*target.node, target.get()));
 }
 
 void MountImpl::op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set,

@@ -140,6 +140,11 @@ void MountImpl::reply_open(fuse_req_t req, std::unique_ptr<Handle> handle, const
       return;
     }
   }
+  if (backing > 0 && (handle->flags & O_ACCMODE) == O_RDWR) {
+    node.maybe_mapped.store(true);
+    // Attributes from before this open may have been given out for long.
+    if (entry == nullptr) notifier_.post({node.id, ""});
+  }
   Handle* raw = handle.release();
   int sent;
   if (backing > 0) {
@@ -242,7 +247,7 @@ void MountImpl::op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
       err = errno;
     } else {
       handle->node = nodes_.enter(parent_ino, name, st, std::move(path));
-      fill_entry(handle->node, st, &entry);
+      fill_entry(handle->node, handle->fd.get(), st, &entry);
       if (kernel_.passthrough() && (fi->flags & O_ACCMODE) != O_RDONLY) entry.attr_timeout = 0;
     }
   }
@@ -255,7 +260,6 @@ void MountImpl::op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
   }
   handle->flags = fi->flags;
   handle->write = (fi->flags & O_ACCMODE) != O_RDONLY;
-  handle->created = true;
   const int source = handle->fd.get();
   reply_open(req, std::move(handle), *fi, &entry, source);
 }
@@ -344,11 +348,8 @@ void MountImpl::close_handle(std::unique_ptr<Handle> handle) {
     }
   }
   if (handle->write) {
+    if (handle->passthrough && (handle->flags & O_ACCMODE) == O_RDWR) node.maybe_mapped.store(true);
     if (!handle->passthrough && handle->fd) remember_contents(node, handle->fd.get());
-    // A shared mapping may have written what the kernel's attributes from before the open do not
-    // show; those given out since then have expired already.
-    const bool mappable = (handle->flags & O_ACCMODE) == O_RDWR;
-    if (handle->passthrough && mappable && !handle->created) notifier_.post({node.id, ""});
     node.writers.fetch_sub(1);
     write_handles_.fetch_sub(1);
   }

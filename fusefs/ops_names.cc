@@ -24,19 +24,13 @@ bool MountImpl::at(fuse_ino_t ino, At* out, int* err) {
   return out->fd != nullptr;
 }
 
-double MountImpl::attr_seconds(const Node& node) const {
-  // Under passthrough the kernel does not see what a shared mapping writes.
-  if (node.writers.load(std::memory_order_relaxed) > 0 && kernel_.passthrough()) return 0;
-  return options_.cache_seconds;
-}
-
-void MountImpl::fill_entry(const NodeRef& node, const struct stat& st,
+void MountImpl::fill_entry(const NodeRef& node, int fd, const struct stat& st,
                            fuse_entry_param* entry) const {
   *entry = {};
   entry->ino = node->id;
   entry->generation = 1;
   entry->attr = st;
-  entry->attr_timeout = attr_seconds(*node);
+  entry->attr_timeout = attr_seconds(*node, fd);
   entry->entry_timeout = options_.cache_seconds;
 }
 
@@ -52,6 +46,7 @@ int MountImpl::look_up(const At& parent, const char* name, fuse_entry_param* ent
   if (hidden_name(name)) return ENOENT;
   struct stat st {};
   NodeRef node;
+  int node_err = 0;
   if (const ServedRef served = served_.find(parent.node->key, name)) {
     const int err = served_.stat(served, &st);
     if (err != 0) return err;
@@ -62,7 +57,7 @@ int MountImpl::look_up(const At& parent, const char* name, fuse_entry_param* ent
       node = nodes_.enter(parent.node->id, name, st, std::move(fd));
     }
     attach_served(node, served);
-    fill_entry(node, st, entry);
+    fill_entry(node, served->file.get(), st, entry);
     if (found != nullptr) *found = node;
     return 0;
   }
@@ -73,7 +68,10 @@ int MountImpl::look_up(const At& parent, const char* name, fuse_entry_param* ent
     if (!fd || ::fstat(fd.get(), &st) != 0) return errno;
     node = nodes_.enter(parent.node->id, name, st, std::move(fd));
   }
-  fill_entry(node, st, entry);
+  // The descriptor is needed only where there may be a mapping.
+  FdRef fd;
+  if (node->maybe_mapped.load()) fd = nodes_.descriptor(node, &node_err);
+  fill_entry(node, fd ? fd->get() : -1, st, entry);
   if (node->has_served.load(std::memory_order_acquire)) {
     if (const ServedRef served = served_of(node)) (void)served_.stat(served, &entry->attr);
   }
