@@ -100,7 +100,9 @@ FdRef NodeTable::descriptor(const NodeRef& node, int* err) {
   if (!parent) return nullptr;
   const FdRef parent_fd = descriptor(parent, err);
   if (!parent_fd) return nullptr;
-  UniqueFd fd(::openat(parent_fd->get(), name.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  UniqueFd fd(open_retrying(*this, [&] {
+    return ::openat(parent_fd->get(), name.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  }));
   struct stat st {};
   if (!fd || ::fstat(fd.get(), &st) != 0) {
     *err = errno == ENOENT || errno == ENOTDIR ? ESTALE : errno;
@@ -198,6 +200,12 @@ void NodeTable::evict_some_locked() {
     node->fd_.reset();
     return;
   }
+}
+
+void NodeTable::release_some() {
+  g_node_fd_limit.store(std::max<int64_t>(64, g_node_fds.load() * 3 / 4));
+  std::lock_guard lock(mutex_);
+  for (int i = 0; i < 64; ++i) evict_some_locked();
 }
 
 void NodeTable::forget(uint64_t id, uint64_t count) {

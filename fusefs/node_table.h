@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -123,6 +124,8 @@ class NodeTable {
     std::string name;
   };
   Known resolve(std::string_view rel);
+  // After EMFILE: takes descriptors back and is content with fewer from now on.
+  void release_some();
   std::vector<NodeRef> all();
   size_t size();
 
@@ -154,6 +157,17 @@ int64_t birth_time_ns(int fd);
 // Raises RLIMIT_NOFILE to the hard limit and sets how many descriptors all node tables of the
 // process may hold together.
 void raise_descriptor_limit();
+
+// Runs `open` (a descriptor or -1) once more, after the nodes gave some back, if none were left.
+template <class Open>
+int open_retrying(NodeTable& nodes, Open&& open) {
+  int fd = open();
+  if (fd < 0 && errno == EMFILE) {
+    nodes.release_some();
+    fd = open();
+  }
+  return fd;
+}
 
 // "/proc/self/fd/N": the way to open, link or change what an O_PATH descriptor stands for.
 struct ProcPath {

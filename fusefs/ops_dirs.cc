@@ -38,7 +38,8 @@ void MountImpl::op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   }
   auto dir = std::make_unique<DirHandle>();
   dir->node = target.node;
-  dir->fd.reset(::openat(target.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  dir->fd.reset(open_retrying(
+      nodes_, [&] { return ::openat(target.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
   if (!dir->fd) {
     fuse_reply_err(req, errno);
     return;

@@ -198,7 +198,8 @@ void MountImpl::do_open(fuse_req_t req, const At& target, fuse_file_info fi) {
   handle->write = (fi.flags & O_ACCMODE) != O_RDONLY;
   int err = 0;
   if (write || !kernel_.passthrough()) {
-    handle->fd.reset(::open(ProcPath(target.get()).c_str(), lower_flags(fi.flags)));
+    handle->fd.reset(open_retrying(
+        nodes_, [&] { return ::open(ProcPath(target.get()).c_str(), lower_flags(fi.flags)); }));
     if (!handle->fd) err = errno;
   }
   post_node(req, write ? TreeOp::kOpenWrite : TreeOp::kOpenRead, *target.node, err);
@@ -242,7 +243,8 @@ void MountImpl::op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
   fuse_entry_param entry;
   if (err == 0) {
     struct stat st {};
-    UniqueFd path(::open(ProcPath(handle->fd.get()).c_str(), O_PATH | O_CLOEXEC));
+    UniqueFd path(open_retrying(
+        nodes_, [&] { return ::open(ProcPath(handle->fd.get()).c_str(), O_PATH | O_CLOEXEC); }));
     if (!path || ::fstat(path.get(), &st) != 0) {
       err = errno;
     } else {

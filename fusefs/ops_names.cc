@@ -64,7 +64,8 @@ int MountImpl::look_up(const At& parent, const char* name, fuse_entry_param* ent
   if (::fstatat(parent.get(), name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) != 0) return errno;
   node = nodes_.enter_known(parent.node->id, name, InodeKey::of(st));
   if (!node) {
-    UniqueFd fd(::openat(parent.get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd fd(open_retrying(
+        nodes_, [&] { return ::openat(parent.get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC); }));
     if (!fd || ::fstat(fd.get(), &st) != 0) return errno;
     node = nodes_.enter(parent.node->id, name, st, std::move(fd));
   }

@@ -96,9 +96,9 @@ def mounted(path):
 class Host:
     """fuse_host on a directory. Use as a context manager: whatever happens, the mount goes away."""
 
-    def __init__(self, mode, path, cache=3600, options=()):
+    def __init__(self, mode, path, cache=3600, wrap=()):
         self.mode, self.path = mode, path
-        self.argv = [os.path.join(mode.bin, "fuse_host"), path, "--cache", str(cache), *options]
+        self.argv = [*wrap, os.path.join(mode.bin, "fuse_host"), path, "--cache", str(cache)]
         if mode.name == "ordinary":
             self.argv.append("--no-passthrough")
 

@@ -76,10 +76,11 @@ def few_descriptors(mode, directory):
             "for i, f in enumerate(held): assert f.read() == f'1 {i}' and os.fstat(f.fileno()).st_nlink == 0\n"
             "os.rename('d3', 'e3')\n"
             "assert open('e3/f7').read() == '3 7'\n"]
-    with Host(mode, directory) as host:
-        subprocess.run(["prlimit", f"--pid={host.process.pid}", "--nofile=400:400"], check=True)
-        mode.run(argv, cwd=directory, timeout=100)
-        mode.run(["bash", "-c", "rm -rf d* e*; ls"], cwd=directory)
+    for limit in (400, 180):
+        with Host(mode, directory, wrap=["prlimit", f"--nofile={limit}:{limit}"]) as host:
+            mode.run(argv, cwd=directory, timeout=100)
+            mode.run(["bash", "-c", "rm -rf d* e*; ls"], cwd=directory)
+            equal(host.status()["alive"], "1", "alive")
 
 
 def death_of_a_client(mode, directory):
