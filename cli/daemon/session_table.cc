@@ -32,6 +32,11 @@ bool SessionTable::empty() {
   return entries_.empty();
 }
 
+bool SessionTable::stopped() {
+  const std::lock_guard lock(mutex_);
+  return stopped_;
+}
+
 void SessionTable::kill_all() {
   const std::lock_guard lock(mutex_);
   stopped_ = true;

@@ -29,6 +29,7 @@ class SessionTable {
   std::vector<Listed> list();
   bool empty();
   void kill_all();  // and refuses new ones
+  bool stopped();
 
  private:
   struct Entry {
