@@ -173,6 +173,7 @@ void TracedSession::on_exec(Tid tid) {
   ::ptrace(PTRACE_GETEVENTMSG, tid.value, nullptr, &former);
   Process* process = lineage_.process(tid.value);
   if (process == nullptr) return;
+  take_tree_ops();
   lineage_.keep_leader_only(*process);
   traced_calls_.erase(tid.value);
   process->stub.reset();

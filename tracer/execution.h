@@ -120,7 +120,7 @@ struct Execution {
   StdinUse stdin_use;
   std::set<std::string> inherited;  // links of descriptors above 2 it was given
   std::string root_reason;          // non-empty: its record holds for this root only
-  uint64_t saved_ns = 0, bytes_served = 0, stops = 0, effect_count = 0;
+  uint64_t saved_ns = 0, bytes_served = 0, stops = 0, tree_ops = 0, effect_count = 0;
   uint32_t nested = 0;  // executions inside it
 
   bool is_session() const { return parent == nullptr; }

@@ -410,6 +410,16 @@ void Ledger::refuse(Execution& e, const std::string& code, const std::string& pa
   }
 }
 
+void Ledger::changed_outside(const TreePath& path) {
+  for (auto& [id, execution] : open_) {
+    const auto entry = execution->paths.find(path);
+    if (entry == execution->paths.end()) continue;
+    if (entry->second.changed == 0 && entry->second.facts.empty()) continue;
+    refuse(*execution, "input-changed", path.text, "another process changed it while the command ran",
+           false);
+  }
+}
+
 void Ledger::bind_to_root(Execution& e, const std::string& reason) {
   for (Execution* a = &e; !a->is_session(); a = a->parent)
     if (a->root_reason.empty()) a->root_reason = reason;

@@ -79,6 +79,9 @@ class Ledger {
   // The record of `e` and its open ancestors holds for this root only.
   void bind_to_root(Execution& e, const std::string& reason);
 
+  // Somebody who is not traced changed `path`.
+  void changed_outside(const TreePath& path);
+
   // Hashes what is pending and re-checks every fact; refuses where an input changed meanwhile.
   void settle(Execution& e);
 

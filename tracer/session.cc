@@ -277,8 +277,28 @@ void TracedSession::on_call_exit(Tid tid) {
   resume(tid);
 }
 
+void TracedSession::tree_op(pid_t tid, bool changes, const std::string& rel) {
+  const std::lock_guard guard(tree_lock_);
+  tree_ops_.push_back({tid, changes, changes ? rel : std::string()});
+}
+
+void TracedSession::take_tree_ops() {
+  std::vector<TreeOperation> operations;
+  {
+    const std::lock_guard guard(tree_lock_);
+    operations.swap(tree_ops_);
+  }
+  for (const TreeOperation& operation : operations) {
+    if (const Process* process = lineage_.process_of(operation.tid))
+      ++process->execution->tree_ops;
+    else if (operation.changes && operation.tid != 0)
+      ledger_.changed_outside(TreePath{operation.rel});
+  }
+}
+
 void TracedSession::on_exit(Tid tid, int status, uint64_t cpu_ns) {
   const std::lock_guard guard(lock_);
+  take_tree_ops();
   traced_calls_.erase(tid.value);
   early_children_.erase(tid.value);
   Process* process = lineage_.process(tid.value);
@@ -346,6 +366,7 @@ void TracedSession::finish_execution(Execution& e) {
       std::count_if(e.facts.begin(), e.facts.end(), [](const ObservedFact& f) { return !f.removed; }));
   report.effects = e.hit || e.recorded ? e.effect_count : Recorder::count_changes(e);
   report.stops = e.stops;
+  report.tree_ops = e.tree_ops;
   if (e.hit) {
     report.outcome = Outcome::kHit;
     ++report_.hits;

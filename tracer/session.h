@@ -39,6 +39,7 @@ struct ExecutionReport {
   int exit_status = 0;  // 128 + signal when killed
   double cpu_s = 0, saved_s = 0;
   uint64_t facts = 0, effects = 0;
+  uint64_t tree_ops = 0;  // requests to the mount
   uint64_t stops = 0;  // ptrace stops and seccomp notifications of its processes
 };
 
@@ -77,6 +78,10 @@ class Session {
   virtual Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
                            const std::function<void()>& release,
                            const std::function<void(const SessionReport&)>& finished) = 0;
+  // An operation in the tree by thread `tid`, as the mount saw it (`changes`: it succeeded and changed
+  // `rel`). Called on FUSE threads: only queues it. It is attributed to the execution the thread
+  // belongs to; a change by a thread that is not traced spoils what has observed that path.
+  virtual void tree_op(pid_t tid, bool changes, const std::string& rel) = 0;
   // From another thread: kill the tracees (daemon stop).
   virtual void kill_all() = 0;
   // One line for `status`: processes alive, executions open, hits so far.

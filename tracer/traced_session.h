@@ -32,6 +32,7 @@ class TracedSession : public Session {
   Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
                    const std::function<void()>& release,
                    const std::function<void(const SessionReport&)>& finished) override;
+  void tree_op(pid_t tid, bool changes, const std::string& rel) override;
   void kill_all() override;
   std::string status_line() const override;
 
@@ -51,6 +52,7 @@ class TracedSession : public Session {
   void close_if_ended(Execution* e);
   void finish_execution(Execution& e);
   SessionReport make_report() const;
+  void take_tree_ops();  // before a thread is forgotten, and before a record is made
 
   // --- exec_decision.cc ---
   void on_exec(Tid tid);
@@ -76,6 +78,14 @@ class TracedSession : public Session {
   Recorder recorder_;
   ImageReader images_;
   std::unique_ptr<ProbeSource> source_;
+
+  struct TreeOperation {
+    pid_t tid;
+    bool changes;
+    std::string rel;
+  };
+  std::mutex tree_lock_;  // a leaf: FUSE threads take it
+  std::vector<TreeOperation> tree_ops_;
 
   std::set<pid_t> early_children_;                   // stopped before their parent's event
   std::unordered_map<pid_t, CallEvent> traced_calls_;  // between entry and exit

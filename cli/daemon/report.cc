@@ -36,6 +36,7 @@ OrderedJson execution_json(const tracer::ExecutionReport& execution) {
           {"facts", execution.facts},
           {"effects", execution.effects},
           {"recorded", execution.recorded},
+          {"tree_ops", execution.tree_ops},
           {"stops", execution.stops}};
 }
 

@@ -4,6 +4,7 @@
 
 #include "cli/daemon/log.h"
 #include "cli/daemon/report.h"
+#include "cli/daemon/tree_dispatcher.h"
 #include "cli/text.h"
 
 namespace pcache::cli {
@@ -84,6 +85,7 @@ void Run::trace(fusefs::Mount& mount, bool temporary) {
   if (!services_.sessions.add(session.get(), client_, root_, options.command)) {
     return refuse("the daemon is stopping", /*uncached=*/true);
   }
+  const TreeDispatcher::Attachment attachment(mount, *session);
   bool released = false;
   const auto release = [&] {
     released = true;
@@ -102,6 +104,7 @@ void Run::trace(fusefs::Mount& mount, bool temporary) {
 // On the tracer thread, before the command's parent can see it end.
 void Run::finish(fusefs::Mount& mount, bool temporary, const tracer::SessionReport& report) {
   std::string warning = report.warning;
+  if (services_.sessions.stopped()) warning = "the daemon was stopped, and its commands with it";
   // The shell that waits for a run whose mount is its own stands below the mount, where what is
   // still served does not exist yet.
   if (temporary) {
