@@ -66,8 +66,9 @@ void Run::perform() {
 }
 
 Result<UniqueFd> Run::ask_for_filter() {
-  PCACHE_ASSIGN(const std::string program, tracer::filter_program());
-  const std::vector<uint8_t> bytes(program.begin(), program.end());
+  static const Result<std::string> program = tracer::filter_program();  // takes milliseconds
+  if (!program) return tl::make_unexpected(program.error());
+  const std::vector<uint8_t> bytes(program->begin(), program->end());
   PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
   PCACHE_ASSIGN(Message answer, channel_.receive(kFilterTimeoutMs));
   if (!answer.flag("ok")) return make_error(ErrorKind::kUnsupported, answer.text("error"));
