@@ -156,6 +156,8 @@ class MountImpl final : public Mount {
   bool may_keep_cache(Node& node, int fd);
   void remember_contents(Node& node, int fd);
   int fill_directory(DirHandle& dir);
+  int pack_entries(fuse_req_t req, const DirHandle& dir, size_t first, bool plus,
+                   std::vector<char>& buffer, size_t* used_out);
   void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus);
 
   template <class PathOf>

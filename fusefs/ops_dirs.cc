@@ -83,32 +83,41 @@ int MountImpl::fill_directory(DirHandle& dir) {
 void MountImpl::read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi,
                                bool plus) {
   DirHandle& dir = *dir_of(fi);
-  std::lock_guard lock(dir.mutex);
-  if (offset == 0) {
-    const int err = fill_directory(dir);
-    post_node(req, TreeOp::kList, *dir.node, err);
-    if (err != 0) {
-      fuse_reply_err(req, err);
-      return;
+  std::vector<char> buffer(size);
+  size_t used = 0;
+  int err = 0;
+  {
+    std::lock_guard lock(dir.mutex);
+    if (offset == 0) {
+      err = fill_directory(dir);
+      post_node(req, TreeOp::kList, *dir.node, err);
     }
+    if (err == 0) err = pack_entries(req, dir, static_cast<size_t>(offset), plus, buffer, &used);
   }
+  // From the reply on the directory may be released by another thread.
+  if (err != 0) {
+    fuse_reply_err(req, err);
+  } else {
+    fuse_reply_buf(req, buffer.data(), used);
+  }
+}
+
+// Entries from index `first` on, as many as fit. Called with dir.mutex held.
+int MountImpl::pack_entries(fuse_req_t req, const DirHandle& dir, size_t first, bool plus,
+                            std::vector<char>& buffer, size_t* used_out) {
   At at;
   at.node = dir.node;
   if (plus) {
     int err = 0;
     at.fd = nodes_.descriptor(dir.node, &err);
-    if (!at.fd) {
-      fuse_reply_err(req, err);
-      return;
-    }
+    if (!at.fd) return err;
   }
-  std::vector<char> buffer(size);
   size_t used = 0;
-  for (auto i = static_cast<size_t>(offset); i < dir.items.size(); ++i) {
+  for (size_t i = first; i < dir.items.size(); ++i) {
     const DirHandle::Item& item = dir.items[i];
     const auto next = static_cast<off_t>(i + 1);
     char* at_end = buffer.data() + used;
-    const size_t left = size - used;
+    const size_t left = buffer.size() - used;
     if (!plus) {
       struct stat st {};
       st.st_ino = item.ino;
@@ -134,7 +143,8 @@ void MountImpl::read_directory(fuse_req_t req, size_t size, off_t offset, fuse_f
     }
     used += fuse_add_direntry_plus(req, at_end, left, item.name.c_str(), &entry, next);
   }
-  fuse_reply_buf(req, buffer.data(), used);
+  *used_out = used;
+  return 0;
 }
 
 void MountImpl::op_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset,
