@@ -1,0 +1,3 @@
+"""End-to-end tests with an oracle: every step also runs bare, in a copy, and must look the same."""
+from .registry import Skip, case, scenario
+from .world import World
