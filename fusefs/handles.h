@@ -1,6 +1,7 @@
 // Open files and directories, as the kernel's fh stands for them.
 #pragma once
 
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -11,7 +12,43 @@
 
 namespace pcache::fusefs {
 
-struct Handle {
+// Whatever an fh points to. The kernel owns it from the reply to RELEASE, but when a mount goes
+// away with files open (or with releases under way) no RELEASE comes: the list frees these.
+struct OpenObject {
+  virtual ~OpenObject() = default;
+  OpenObject *previous = nullptr, *next = nullptr;
+};
+
+class OpenObjects {
+ public:
+  ~OpenObjects() {
+    while (first_ != nullptr) remove(first_).reset();
+  }
+  // Gives the object to the kernel; the pointer is the fh.
+  template <class T>
+  T* add(std::unique_ptr<T> object) {
+    std::lock_guard lock(mutex_);
+    object->next = first_;
+    if (first_ != nullptr) first_->previous = object.get();
+    first_ = object.get();
+    return object.release();
+  }
+  // Takes it back.
+  template <class T>
+  std::unique_ptr<T> remove(T* object) {
+    std::lock_guard lock(mutex_);
+    (object->previous != nullptr ? object->previous->next : first_) = object->next;
+    if (object->next != nullptr) object->next->previous = object->previous;
+    object->previous = object->next = nullptr;
+    return std::unique_ptr<T>(object);
+  }
+
+ private:
+  std::mutex mutex_;
+  OpenObject* first_ = nullptr;
+};
+
+struct Handle : OpenObject {
   NodeRef node;
   // Of the lower file. Passthrough opens for reading leave it to the kernel and open one only when
   // something asks (under Node::io).
@@ -22,7 +59,7 @@ struct Handle {
   bool passthrough = false;
 };
 
-struct DirHandle {
+struct DirHandle : OpenObject {
   struct Item {
     std::string name;
     ino_t ino;

@@ -297,9 +297,9 @@ void MountImpl::set_listener(TreeListener* listener) {
   listening_.store(listener != nullptr, std::memory_order_release);
 }
 
-void MountImpl::post_now(pid_t tid, TreeOp op, const std::string& rel, bool succeeded) {
+void MountImpl::post_now(fuse_req_t req, TreeOp op, const std::string& rel, bool succeeded) {
   std::shared_lock lock(listener_mutex_);
-  if (listener_ != nullptr) listener_->on_tree_op(tid, op, rel, succeeded);
+  if (listener_ != nullptr) listener_->on_tree_op(fuse_req_ctx(req)->pid, op, rel, succeeded);
 }
 
 MountStatus MountImpl::status() const {

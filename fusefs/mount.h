@@ -48,8 +48,11 @@ enum class TreeOp : uint8_t {
   kList
 };
 
-// Told of operations in the tree by thread id (0 where the kernel does not know). Called on FUSE
-// threads: must not block, allocate little, and never touch the mount.
+// Told of operations in the tree by thread id (0 where the kernel does not know), before the caller
+// sees their outcome. What the kernel itself refuses (permissions, O_EXCL on a name it knows) is
+// not told. A rename is told twice, by the old and the new name; a change of an inode with several
+// names by each that is known. Called on FUSE threads: must not block, allocate little, and never
+// touch the mount.
 class TreeListener {
  public:
   virtual ~TreeListener() = default;
@@ -78,7 +81,8 @@ class Mount : public store::Tree {
   static Result<std::unique_ptr<Mount>> create(const MountOptions& options);
   ~Mount() override = default;
 
-  virtual void set_listener(TreeListener* listener) = 0;  // nullptr: none; thread-safe
+  // nullptr: none; returns when no thread is in the one before any more. Thread-safe.
+  virtual void set_listener(TreeListener* listener) = 0;
   virtual MountStatus status() const = 0;
   // Drops every name and attribute the kernel keeps (a session starts).
   virtual void invalidate_all() = 0;

@@ -160,19 +160,20 @@ class MountImpl final : public Mount {
                    std::vector<char>& buffer, size_t* used_out);
   void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus);
 
-  template <class PathOf>
-  void post(fuse_req_t req, TreeOp op, int err, PathOf&& path_of) {
-    if (!listening_.load(std::memory_order_acquire)) return;
-    const std::optional<std::string> rel = path_of();
-    if (rel) post_now(fuse_req_ctx(req)->pid, op, *rel, err == 0);
-  }
+  // Tell the listener: of a name, or of an inode (a change of it by each name it is known under).
   void post_name(fuse_req_t req, TreeOp op, const At& parent, const std::string& name, int err) {
-    post(req, op, err, [&] { return nodes_.path(parent.node->id, name); });
+    if (!listening_.load(std::memory_order_acquire)) return;
+    if (const auto rel = nodes_.path(parent.node->id, name)) post_now(req, op, *rel, err == 0);
   }
   void post_node(fuse_req_t req, TreeOp op, const Node& node, int err) {
-    post(req, op, err, [&] { return nodes_.path(node.id); });
+    if (!listening_.load(std::memory_order_acquire)) return;
+    if (op == TreeOp::kOpenRead) {
+      if (const auto rel = nodes_.path(node.id)) post_now(req, op, *rel, err == 0);
+      return;
+    }
+    for (const std::string& rel : nodes_.paths(node.id)) post_now(req, op, rel, err == 0);
   }
-  void post_now(pid_t tid, TreeOp op, const std::string& rel, bool succeeded);
+  void post_now(fuse_req_t req, TreeOp op, const std::string& rel, bool succeeded);
 
   // tree_ops.cc
   ServedRef find_served(const std::string& rel) const;
@@ -187,6 +188,7 @@ class MountImpl final : public Mount {
   store::LowerTree lower_;
   mutable NodeTable nodes_;
   mutable ServedFiles served_;
+  OpenObjects open_;
   Notifier notifier_;
   fuse_session* session_ = nullptr;
   int session_fd_ = -1;  // the session's; from start() to the end

@@ -296,6 +296,21 @@ std::optional<std::string> NodeTable::path(uint64_t parent, std::string_view nam
   return out;
 }
 
+std::vector<std::string> NodeTable::paths(uint64_t id) {
+  std::vector<std::string> found;
+  std::lock_guard lock(mutex_);
+  const auto it = by_id_.find(id);
+  if (it == by_id_.end()) return found;
+  if (id == kRootId) found.emplace_back();
+  for (const NodeName& name : it->second->names_) {
+    std::string path;
+    if (!path_locked(name.parent, &path)) continue;
+    if (!path.empty()) path += '/';
+    found.push_back(path + name.name);
+  }
+  return found;
+}
+
 NodeTable::Known NodeTable::resolve(std::string_view rel) {
   Known known;
   std::lock_guard lock(mutex_);

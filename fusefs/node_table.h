@@ -117,6 +117,7 @@ class NodeTable {
   // Path relative to the root by one of the names; nothing for a node without.
   std::optional<std::string> path(uint64_t id);
   std::optional<std::string> path(uint64_t parent, std::string_view name);
+  std::vector<std::string> paths(uint64_t id);  // by each of its names
   // The node the kernel knows under `rel`, and of its parent directory (0: unknown).
   struct Known {
     uint64_t parent = 0;

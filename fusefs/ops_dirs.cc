@@ -46,11 +46,11 @@ void MountImpl::op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   }
   target.node->handles.fetch_add(1);
   fuse_file_info out = *fi;
-  DirHandle* raw = dir.release();
+  DirHandle* raw = open_.add(std::move(dir));
   out.fh = reinterpret_cast<uint64_t>(raw);
   if (fuse_reply_open(req, &out) == -ENOENT) {
     raw->node->handles.fetch_sub(1);
-    delete raw;
+    open_.remove(raw);
   }
 }
 
@@ -158,9 +158,8 @@ void MountImpl::op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t of
 }
 
 void MountImpl::op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  DirHandle* dir = dir_of(fi);
+  const std::unique_ptr<DirHandle> dir = open_.remove(dir_of(fi));
   dir->node->handles.fetch_sub(1);
-  delete dir;
   fuse_reply_err(req, 0);
 }
 

@@ -145,7 +145,7 @@ void MountImpl::reply_open(fuse_req_t req, std::unique_ptr<Handle> handle, const
     // Attributes from before this open may have been given out for long.
     if (entry == nullptr) notifier_.post({node.id, ""});
   }
-  Handle* raw = handle.release();
+  Handle* raw = open_.add(std::move(handle));
   int sent;
   if (backing > 0) {
     sent = Kernel::reply_open_passthrough(req, entry, reinterpret_cast<uint64_t>(raw), backing);
@@ -157,7 +157,7 @@ void MountImpl::reply_open(fuse_req_t req, std::unique_ptr<Handle> handle, const
     sent = entry == nullptr ? fuse_reply_open(req, &out) : fuse_reply_create(req, entry, &out);
   }
   if (sent == -ENOENT) {  // interrupted: no RELEASE follows
-    close_handle(std::unique_ptr<Handle>(raw));
+    close_handle(open_.remove(raw));
     if (entry != nullptr) nodes_.forget(entry->ino, 1);
   }
 }
@@ -360,7 +360,7 @@ void MountImpl::close_handle(std::unique_ptr<Handle> handle) {
 }
 
 void MountImpl::op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  close_handle(std::unique_ptr<Handle>(handle_of(fi)));
+  close_handle(open_.remove(handle_of(fi)));
   fuse_reply_err(req, 0);
 }
 

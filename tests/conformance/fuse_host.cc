@@ -4,6 +4,8 @@
 //
 //   serve REL FILE   brings FILE's contents back as REL      publish REL    drop REL    digest REL
 //   invalidate REL   invalidate-all   publish-all   stat REL   list REL   status   unmount   lazy
+//   listen           starts collecting what a TreeListener is told
+//   events           what was collected since, as "tid:op:rel:1|0" words
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,8 +14,10 @@
 
 #include <cstring>
 #include <iostream>
+#include <mutex>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "fusefs/mount.h"
 
@@ -24,6 +28,35 @@ void on_term(int) { g_stop = 1; }
 
 using pcache::UniqueFd;
 using pcache::fusefs::Mount;
+
+class Events : public pcache::fusefs::TreeListener {
+ public:
+  void on_tree_op(pid_t tid, pcache::fusefs::TreeOp op, const std::string& rel,
+                  bool succeeded) override {
+    static const char* const kNames[] = {"read", "write",   "create",  "remove", "rename",
+                                         "link", "makedir", "setattr", "list"};
+    add(std::to_string(tid) + ":" + kNames[static_cast<int>(op)] + ":" + rel + ":" +
+        (succeeded ? "1" : "0"));
+  }
+  void on_published(const std::string& rel, const pcache::store::Digest& digest,
+                    const struct stat& st) override {
+    add("0:published:" + rel + ":" +
+        (digest.high == static_cast<uint64_t>(st.st_size) ? "1" : "0"));
+  }
+  std::string take() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(text_, "");
+  }
+
+ private:
+  void add(const std::string& event) {
+    std::lock_guard lock(mutex_);
+    text_ += " " + event;
+  }
+  std::mutex mutex_;
+  std::string text_;
+};
+Events g_events;
 
 std::string errno_answer(int err) {
   return err == 0 ? "ok" : std::string("error ") + std::strerror(err);
@@ -63,6 +96,11 @@ std::string obey(Mount& mount, const std::string& line) {
     mount.invalidate_all();
     return "ok";
   }
+  if (command == "listen") {
+    mount.set_listener(&g_events);
+    return "ok";
+  }
+  if (command == "events") return "ok" + g_events.take();
   if (command == "publish-all") {
     const auto result = mount.publish_all({});
     return result ? "ok" : "error " + result.error().to_string();

@@ -189,5 +189,43 @@ def busy_dead_and_twice(mode, directory):
         assert path in answer and reason in answer, answer
 
 
+def tells_the_listener(mode, directory):
+    with open(os.path.join(mode.home, "blob"), "w") as file:
+        file.write("contents of a blob")
+    with Host(mode, directory) as host:
+        host.tell("listen")
+
+        def events(text):
+            host.tell("events")
+            process = mode.start(["python3", "-c", "import os\n" + text], cwd=directory)
+            equal(process.wait(20), 0, text)
+            seen = [event.split(":") for event in host.tell("events").split()]
+            for tid, op, *_ in seen:
+                equal(tid, "0" if op == "published" else str(process.pid), "tid of " + op)
+            return [":".join(event[1:]) for event in seen]
+
+        equal(events("os.mkdir('d'); open('d/f', 'x').close()"), ["makedir:d:1", "create:d/f:1"],
+              "creation")
+        equal(events("open('d/f').close(); open('d/f', 'r+').close(); open('d/f', 'w').close()"),
+              ["read:d/f:1", "write:d/f:1", "write:d/f:1"], "opens")
+        equal(events("os.listdir('d'); os.listdir('.')"), ["list:d:1", "list::1"], "listings")
+        equal(events("os.rename('d/f', 'g'); os.link('g', 'd/h'); os.symlink('x', 'd/s')"),
+              ["rename:d/f:1", "rename:g:1", "link:d/h:1", "create:d/s:1"], "names")
+        equal(events("os.chmod('g', 0o600); os.truncate('g', 5); os.utime('d')"),
+              ["setattr:g:1", "setattr:d/h:1"] * 2 + ["setattr:d:1"], "attributes, by both names")
+        equal(events("os.rename('d', 'e'); os.chmod('e/h', 0o644); os.unlink('e/h'); "
+                     "os.unlink('e/s'); os.rmdir('e')"),
+              ["rename:d:1", "rename:e:1", "setattr:g:1", "setattr:e/h:1", "remove:e/h:1", "remove:e/s:1",
+               "remove:e:1"], "after a renamed directory")
+        equal(events("try: os.rmdir('g')\nexcept OSError: pass"), [], "refused by the kernel")
+        host.tell(f"serve out {os.path.join(mode.home, 'blob')}")
+        host.tell("publish out")
+        for _ in range(50):
+            seen = host.tell("events")
+            if seen:
+                break
+        equal(seen, "0:published:out:1", "publication")
+
+
 run_tests(Mode(), [git, make, archives_and_copies, editors_and_interpreters, sees_changes_below,
-                   busy_dead_and_twice])
+                   busy_dead_and_twice, tells_the_listener])
