@@ -25,7 +25,7 @@ bool selected(const Json& execution, const std::string& filter) {
 
 std::string outcome_text(const Painter& paint, const std::string& outcome) {
   if (outcome == "miss") return paint(Colour::kYellow, "ran");
-  if (outcome == "uncacheable") return paint(Colour::kRed, "never cached");
+  if (outcome == "uncacheable") return paint(Colour::kRed, "not cached");
   if (outcome == "not_worth_it") return paint(Colour::kDim, "not worth it");
   return paint(Colour::kGreen, outcome);
 }

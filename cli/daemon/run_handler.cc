@@ -66,7 +66,7 @@ void Run::perform() {
 }
 
 Result<UniqueFd> Run::ask_for_filter() {
-  static const Result<std::string> program = tracer::filter_program();  // takes milliseconds
+  static const Result<std::string> program = tracer::filter_program(tracer::given_descriptors(client_));  // takes milliseconds
   if (!program) return tl::make_unexpected(program.error());
   const std::vector<uint8_t> bytes(program->begin(), program->end());
   PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));

@@ -19,7 +19,5 @@ trap 'rm -f "$log"' EXIT
 start=$SECONDS
 ctest --preset release "$@" | tee "$log"
 status=${PIPESTATUS[0]}
-echo
 echo "== $(grep -E 'tests? passed|No tests were found' "$log" | tail -1) ($((SECONDS - start)) s)"
-sed -n '/The following tests FAILED/,$p' "$log"
 exit "$status"
