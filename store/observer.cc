@@ -184,7 +184,7 @@ FactValue Observer::listing_value(const std::vector<DirEntry>& entries,
 }
 
 FactValue Observer::replaced_value(const FactKey& key, int stat_errno, const struct stat& st,
-                                   const Digest& weak) const {
+                                   const Digest& /*weak*/) const {
   FactValue value;
   const bool blind = key.param & kReplacedBlind;
   if (stat_errno != 0) {
@@ -203,7 +203,7 @@ FactValue Observer::replaced_value(const FactKey& key, int stat_errno, const str
     if (names.empty() && (err == 0 || err == ENOTSUP)) value.text = "replaceable";
   }
   if (!value.text.empty()) return value;
-  if (const auto own = store_.own(weak, tree_.root(), key.path.text); own == Stamp::of(st)) {
+  if (const auto own = store_.own(Digest{}, tree_.root(), key.path.text); own == Stamp::of(st)) {
     value.text = "own";
     value.mode = st.st_mode & kPermissions;
     return value;

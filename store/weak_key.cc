@@ -158,6 +158,32 @@ std::string_view name_of(std::string_view variable) {
   return variable.substr(0, variable.find('='));
 }
 
+// What a shell's command or script names, it may print. (A sourced file is not looked into.)
+bool is_mentioned(const ImageInfo& image, std::string_view name) {
+  if (name == "PWD" || name.empty()) return false;  // kept for shells as it is
+  const auto holds = [&](std::string_view text) {
+    if (name == "_")
+      return text.find("$_") != std::string_view::npos || text.find("${_") != std::string_view::npos;
+    return text.find(name) != std::string_view::npos;
+  };
+  return holds(image.script_text) ||
+         std::any_of(image.argv.begin(), image.argv.end(), holds);
+}
+
+// A shell knows its cwd from PWD, without asking the kernel; an interpreter's script may look at it.
+bool may_show_cwd(const ImageInfo& image, Reader reader) {
+  if (reader == Reader::kInterpreter || reader == Reader::kPrinter)
+    return std::any_of(image.env.begin(), image.env.end(),
+                       [](const std::string& v) { return v.starts_with("PWD="); });
+  if (reader != Reader::kShell) return false;
+  const auto holds = [](std::string_view text) {
+    return text.find("PWD") != std::string_view::npos ||
+           text.find("pwd") != std::string_view::npos ||
+           text.find("DIRSTACK") != std::string_view::npos || text.find("dirs") != std::string_view::npos;
+  };
+  return holds(image.script_text) || std::any_of(image.argv.begin(), image.argv.end(), holds);
+}
+
 std::string_view value_of(std::string_view variable) {
   const size_t equals = variable.find('=');
   return equals == std::string_view::npos ? std::string_view() : variable.substr(equals + 1);
@@ -165,25 +191,23 @@ std::string_view value_of(std::string_view variable) {
 
 // One variable as it goes into the key; nullopt: not at all.
 std::optional<std::string> normalized_variable(const std::string& variable, Reader reader,
-                                               const std::string& cwd) {
+                                               const std::string& cwd, bool mentioned) {
   const std::string_view name = name_of(variable);
   if (name.starts_with("PCACHE_")) return std::nullopt;
-  if (reader == Reader::kPrinter) return variable;
+  if (reader == Reader::kPrinter || mentioned) return variable;
   if (name == "MAKEFLAGS" || name == "MFLAGS" || name == "GNUMAKEFLAGS") {
     return std::string(name) + "=" + without_jobserver(value_of(variable));
   }
-  if (name == "MAKE_TERMOUT" || name == "MAKE_TERMERR" || is_session_variable(name)) {
+  const bool whole = reader == Reader::kInterpreter;
+  if (name == "MAKE_TERMOUT" || name == "MAKE_TERMERR" || (!whole && is_session_variable(name))) {
     return std::nullopt;
   }
-  const bool whole = reader == Reader::kInterpreter;
   if (name == "PWD" && value_of(variable) == cwd) {
     // That it is set, and right, is all a shell or a script can tell from it that cwd does not.
     return whole || reader == Reader::kShell ? std::optional<std::string>("PWD=.") : std::nullopt;
   }
   if (whole) return variable;
-  if (name == "_" || name == "SHLVL" || name == "OLDPWD") {
-    return reader == Reader::kShell ? std::optional<std::string>(variable) : std::nullopt;
-  }
+  if (name == "_" || name == "SHLVL" || name == "OLDPWD") return std::nullopt;
   if (name == "MAKELEVEL" && reader != Reader::kMake) return std::nullopt;
   return variable;
 }
@@ -283,8 +307,15 @@ void add_process(const ImageInfo& image, Parts* parts) {
   parts->add("kernel release", image.kernel_release);
   parts->add("host name", image.node_name);
   parts->add("processor features", image.cpu_flags_hash);
+  const Reader reader = reader_of(image);
+  const std::string name = image_name(image.executable);
+  if (reader == Reader::kShell || reader == Reader::kInterpreter || name == "nice" ||
+      name == "prlimit")
+    parts->add("resource limits", image.limits);
   static constexpr const char* kStreams[] = {"stdin", "stdout", "stderr"};
-  for (int i = 0; i < 3; ++i) parts->add(kStreams[i], shape_name(image.shape[i]));
+  // What stdin is counts when it is used; make gives its children a closed pipe or its own, by chance.
+  parts->add(kStreams[0], image.shape[0] == StreamShape::kClosed ? "closed" : "open");
+  for (int i = 1; i < 3; ++i) parts->add(kStreams[i], shape_name(image.shape[i]));
 }
 
 }  // namespace
@@ -323,12 +354,15 @@ std::vector<std::string> normalized_env(const ImageInfo& image) {
   std::vector<std::string> out;
   out.reserve(image.env.size());
   for (const std::string& variable : image.env) {
-    if (std::optional<std::string> kept = normalized_variable(variable, reader, image.cwd)) {
+    const bool mentioned = reader == Reader::kShell && is_mentioned(image, name_of(variable));
+    if (std::optional<std::string> kept =
+            normalized_variable(variable, reader, image.cwd, mentioned)) {
       out.push_back(std::move(*kept));
     }
   }
-  // The order of different names cannot matter; of two equal ones the first is what getenv finds.
-  // Only a printer shows the order, and no shell or make leaves it to chance.
+  // Who prints or iterates over the environment sees its order; to others it cannot matter (of two
+  // equal names the first is what getenv finds).
+  if (reader == Reader::kPrinter || reader == Reader::kInterpreter) return out;
   std::stable_sort(out.begin(), out.end(), [](const std::string& a, const std::string& b) {
     return name_of(a) < name_of(b);
   });
@@ -365,9 +399,7 @@ WeakKey make_weak_key(const ImageInfo& image, const std::string& root) {
   for (const std::string& variable : env) {
     const std::string name(name_of(variable));
     std::string value(value_of(variable));
-    if (name == "OLDPWD") {
-      value = TreePath::from_absolute(value, root).text;
-    } else if (names_root(value, root)) {
+    if (names_root(value, root)) {
       bind("the variable " + name + " names the root");
     }
     // "NAME" without "=" is not "NAME=".
@@ -375,6 +407,8 @@ WeakKey make_weak_key(const ImageInfo& image, const std::string& root) {
     parts.add_hidden("env " + name, whole,
                      looks_secret(name) ? "hash " + hash_bytes(value).hex() : short_or_hash(value));
   }
+  if (cwd.in_root() && may_show_cwd(image, reader_of(image)))
+    bind(image_name(image.executable) + " may show its working directory");
   add_process(image, &parts);
   key.digest = parts.digest();
   key.parts = parts.take();

@@ -42,11 +42,38 @@ std::set<int> jobserver_fds(const std::vector<std::string>& env) {
   return fds;
 }
 
-// ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
-bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv) {
-  if (image != "ls") return store::mtime_matters(image);
+// They look at what they are about to replace, to see what kind of thing it is; not so where an option
+// compares or keeps times.
+bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv) {
+  static const std::set<std::string> kImages = {"mv", "cp",    "install", "ln", "rm",
+                                                "ar", "mkdir", "rmdir",   "ranlib"};
+  if (!kImages.contains(image)) return false;
   for (size_t i = 1; i < argv.size(); ++i) {
     const std::string& option = argv[i];
+    if (option.starts_with("--update") || option.starts_with("--compare")) return false;
+    if (image != "ar" && option.size() > 1 && option[0] == '-' && option[1] != '-' &&
+        option.find_first_of(image == "install" ? "C" : "u") != std::string::npos)
+      return false;
+  }
+  return true;
+}
+
+// ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
+bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv) {
+  // Of those that keep times, these alone store a directory's.
+  static const std::set<std::string> kStore = {"tar", "bsdtar", "cpio", "rsync", "zip", "7z", "stat"};
+  if (kStore.contains(image)) return true;
+  const bool copies = image == "cp" || image == "install";
+  if (image != "ls" && !copies) return false;
+  for (size_t i = 1; i < argv.size(); ++i) {
+    const std::string& option = argv[i];
+    if (copies) {
+      if (option.starts_with("--preserve") || option == "--archive" || option == "--update" ||
+          (option.size() > 1 && option[0] == '-' && option[1] != '-' &&
+           option.find_first_of("apu") != std::string::npos))
+        return true;
+      continue;
+    }
     if (option.starts_with("--"))
       if (option.find("time") != std::string::npos || option.find("sort") != std::string::npos ||
           option.find("format") != std::string::npos)
@@ -79,6 +106,7 @@ uint8_t aspects_of_effect(const Effect& effect, bool existed) {
 void TracedSession::describe_descriptors(Execution& e, Process& process) {
   const std::set<int> jobserver = jobserver_fds(e.image.env);
   std::map<int, std::shared_ptr<StreamTag>> tags;
+  const std::map<int, std::string> given = std::move(process.inherited);
   process.inherited.clear();
   const Tid tid{process.pid};
   for (const OpenFd& open : open_fds(tid)) {
@@ -88,7 +116,9 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
     const FdKind kind = classify(open.link);
     if (open.fd <= 2) {
       tags[open.fd] = std::make_shared<StreamTag>(
-          StreamTag{e.id, open.fd, open.link, false, false, std::move(parent)});
+          StreamTag{e.id, open.fd, open.link, false, false, false, std::move(parent)});
+      const auto above = given.find(open.fd);
+      tags[open.fd]->handed_on = above != given.end() && above->second == open.link;
       e.image.shape[open.fd] =
           kind == FdKind::kNull ? store::StreamShape::kNull : store::StreamShape::kOther;
       if (open.fd == 0 && kind == FdKind::kFile)
@@ -96,7 +126,13 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
       continue;
     }
     if (parent) {  // a copy of an ancestor's stream
+      const bool unseen = parent->number == 0 && (open.fd < 5 || open.fd > 9);
       tags[open.fd] = std::move(parent);
+      if (unseen && kind != FdKind::kNull) {
+        interpreter_.stdin_used(process, open.fd);
+        ledger_.refuse(e, "inherited-descriptor", "",
+                       "it can read descriptor " + std::to_string(open.fd) + ", " + open.link, false);
+      }
       continue;
     }
     if (jobserver.contains(open.fd) || kind == FdKind::kNull) continue;
@@ -124,6 +160,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
   e.image = image.info;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::overwrites_blindly(e.image_name);
+  e.replacing_image = looks_before_replacing(e.image_name, image.info.argv);
   e.directory_times = shows_directory_times(e.image_name, image.info.argv);
   e.cwd = image.info.cwd;
   // The program's files are inputs of whoever ran it; its own weak key holds them already.
@@ -295,7 +332,7 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
   store_.touch(record.weak, record.strong);
   for (const store::Applied& output : applied->applied)
     if (output.present && S_ISREG(output.st.st_mode))
-      store_.remember_own(e.weak.digest, observer_.tree().root(), output.path.text,
+      store_.remember_own({}, observer_.tree().root(), output.path.text,
                           store::Stamp::of(output.st));
   return true;
 }
@@ -361,7 +398,9 @@ void TracedSession::apply_to_ancestors(
       PathEntry& entry = a->paths[effect.path];
       for (const auto& [name, value] : effect.xattrs) entry.xattrs.insert(name);
     }
-    if ((change.replayed_aspects & kExistence) != 0) resolver_.changed(effect.path);
+    if ((change.replayed_aspects & kExistence) != 0)
+      resolver_.changed(effect.path, effect.kind == EffectKind::kSymlink ||
+                                         effect.kind == EffectKind::kHardLink);
   }
   if (!record.root.empty()) ledger_.bind_to_root(parent, record.root_reason);
 

@@ -41,7 +41,8 @@ struct ObservedFact {
   store::FactKey key;
   store::FactValue value;          // for kContent without a hash until the sample has one
   std::shared_ptr<Sample> sample;  // kContent of a regular file
-  bool blind = false;   // only images that overwrite blindly have asked (design rule 2)
+  enum class Asker : uint8_t { kOther, kBlind, kReplacing };
+  Asker asker = Asker::kOther;  // kBlind: only images that overwrite blindly have asked (rule 2)
   bool removed = false;  // replaced by a Replaced fact
 };
 
@@ -67,8 +68,9 @@ struct PathEntry {
   bool unlinked = false;      // the inode that was there was removed or renamed over
   bool replaced_fact = false;
   int64_t order_ns = 0;       // of the last change (CLOCK_REALTIME_COARSE: mtimes' own clock)
-  int64_t removed_ns = 0;
   uint64_t sequence = 0;      // orders changes of one clock tick
+  int64_t made_ns = 0, removed_ns = 0;  // the last creation, the first removal of what was there
+  uint64_t made_sequence = 0, removed_sequence = 0;
   std::optional<int64_t> atime_ns, mtime_ns;  // explicit
   bool mode_set = false, owner_set = false, touched = false;
   std::set<std::string> xattrs;  // set or removed
@@ -95,6 +97,7 @@ struct Execution {
   store::ImageInfo image;
   std::string image_name;
   bool blind_image = false;
+  bool replacing_image = false;  // mv, cp, install, ln, rm, ar…
   bool directory_times = false;  // a directory's mtime is of matter to it
   store::WeakKey weak;
   std::string cwd;  // absolute
@@ -126,6 +129,12 @@ struct Execution {
   bool is_session() const { return parent == nullptr; }
   bool within(const Execution& other) const;  // itself, or below it
 };
+
+inline ObservedFact::Asker asker_of(const Execution& e) {
+  return e.blind_image       ? ObservedFact::Asker::kBlind
+         : e.replacing_image ? ObservedFact::Asker::kReplacing
+                             : ObservedFact::Asker::kOther;
+}
 
 inline bool Execution::within(const Execution& other) const {
   for (const Execution* e = this; e != nullptr; e = e->parent)

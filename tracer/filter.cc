@@ -7,11 +7,14 @@
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <memory>
+#include <set>
+#include <vector>
 
 #include "store/unique_fd.h"
 #include "tracer/session.h"
@@ -20,10 +23,13 @@
 namespace pcache::tracer {
 namespace {
 
+// Where scripts keep a copy of stdin (`exec 7<&0`); 3 and 4 are what every program reads from.
+constexpr int kFirstKept = 5, kLastKept = 9;
 constexpr int kHighestNumber = 1023;  // every number up to here that is not in the table is reported
 constexpr unsigned kDupCommands[] = {F_DUPFD, F_DUPFD_CLOEXEC};
 constexpr unsigned long kTerminalRequests[] = {TCGETS, TCSETS,     TCSETSW,    TCSETSF,
-                                               TIOCSTI, TIOCSWINSZ, TIOCSCTTY, TIOCNOTTY};
+                                               TIOCSTI, TIOCSWINSZ, TIOCSCTTY, TIOCNOTTY,
+                                               FIONREAD};
 
 class FilterBuilder {
  public:
@@ -64,13 +70,20 @@ void add_open(FilterBuilder& filter, const SyscallRow& row) {
               masked(flags, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0));
 }
 
-void add_row(FilterBuilder& filter, const SyscallRow& row) {
+void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& watched) {
   switch (row.meaning) {
     case Meaning::kOpen:
       add_open(filter, row);
       return;
     case Meaning::kRead:
       filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 0));
+      if (row.name == "lseek") {
+        filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 1));
+        filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 2));
+        return;
+      }
+      for (const int fd : watched)
+        filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, static_cast<uint64_t>(fd)));
       return;
     case Meaning::kMap:
       filter.when(SCMP_ACT_NOTIFY, row.number, masked(4, 0xffffffff, 0));
@@ -80,6 +93,9 @@ void add_row(FilterBuilder& filter, const SyscallRow& row) {
       if (row.name != "sendmsg") break;
       filter.when(SCMP_ACT_NOTIFY, row.number,
                   {2, SCMP_CMP_NE, MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR, 0});
+      return;
+    case Meaning::kPrctl:
+      filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, PR_SET_DUMPABLE));
       return;
     case Meaning::kRandom:
       filter.when(SCMP_ACT_NOTIFY, row.number, masked(2, GRND_NONBLOCK, 0));
@@ -102,12 +118,14 @@ void add_row(FilterBuilder& filter, const SyscallRow& row) {
 
 }  // namespace
 
-Result<std::string> filter_program() {
+Result<std::string> filter_program(const std::vector<int>& given) {
+  std::set<int> watched(given.begin(), given.end());
+  for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
   FilterBuilder filter;
   if (!filter.ok()) return make_error(ErrorKind::kUnsupported, "cannot make a seccomp filter");
   filter.attribute(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRACE(2));
   filter.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);
-  for (const SyscallRow& row : syscall_table()) add_row(filter, row);
+  for (const SyscallRow& row : syscall_table()) add_row(filter, row, watched);
   for (int number = 0; number <= kHighestNumber; ++number)
     if (syscall_row(number).meaning == Meaning::kUnknown) filter.always(SCMP_ACT_NOTIFY, number);
   if (!filter.ok()) return system_error("cannot make a seccomp filter", filter.failure());

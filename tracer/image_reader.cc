@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@ namespace pcache::tracer {
 namespace {
 
 constexpr size_t kHeadBytes = 4096;
+constexpr size_t kScriptBytes = 1 << 20;
 
 std::string cpu_flags() {
   std::ifstream file("/proc/cpuinfo");
@@ -75,6 +77,9 @@ const ImageReader::Elf* ImageReader::inspect(const store::TreePath& path, const 
       if (elf.wide) elf.interpreter = elf_interpreter(head, fd.get());
     } else if (head.starts_with("#!")) {
       elf.shebang = shebang_path(head);
+      elf.text.resize(std::min<size_t>(static_cast<size_t>(st.st_size), kScriptBytes));
+      const ssize_t got = ::pread(fd.get(), elf.text.data(), elf.text.size(), 0);
+      elf.text.resize(got > 0 ? static_cast<size_t>(got) : 0);
     }
   }
   return &(known_[stamp] = std::move(elf));
@@ -99,6 +104,7 @@ ReadImage ImageReader::read(Tid pid, const std::string& pending) {
     info.capabilities = credentials->effective_capabilities;
     info.ignored_signals = credentials->ignored_signals;
   }
+  info.limits = read_proc(pid, "limits") + std::to_string(::getpriority(PRIO_PROCESS, static_cast<id_t>(pid.value)));
   info.kernel_release = kernel_release_;
   info.node_name = node_name_;
   info.cpu_flags_hash = cpu_flags_hash_;
@@ -117,6 +123,22 @@ ReadImage ImageReader::read(Tid pid, const std::string& pending) {
     return image;
   }
   info.executable_hash = elf->hash;
+  // `sh script`: what it names, it may look at.
+  if (pending == info.executable && info.argv.size() > 1 &&
+      store::is_shell(store::image_name(info.executable)) && !info.argv[1].starts_with('-')) {
+    const std::string& name = info.argv[1];
+    const store::TreePath script =
+        store::TreePath::from_absolute(name[0] == '/' ? name : info.cwd + "/" + name, root);
+    struct stat there {};
+    if (observer_.stat(script, &there) == 0 && S_ISREG(there.st_mode)) {
+      UniqueFd fd;
+      if (observer_.open_read(script, &fd) == 0) {
+        info.script_text.resize(std::min<size_t>(static_cast<size_t>(there.st_size), kScriptBytes));
+        const ssize_t got = ::pread(fd.get(), info.script_text.data(), info.script_text.size(), 0);
+        info.script_text.resize(got > 0 ? static_cast<size_t>(got) : 0);
+      }
+    }
+  }
   image.files.push_back({info.executable_path, st});
   if (!elf->interpreter.empty()) image.named.push_back(elf->interpreter);
   if (!pending.empty() && pending != info.executable) {
@@ -129,6 +151,7 @@ ReadImage ImageReader::read(Tid pid, const std::string& pending) {
       }
       info.script = script;
       info.script_hash = text->hash;
+      info.script_text = text->text;
       image.files.push_back({script, st});
       if (!text->shebang.empty()) image.named.push_back(text->shebang);
     }

@@ -41,6 +41,7 @@ class ImageReader {
     bool readable = false, elf = false, wide = false;
     std::string interpreter;  // PT_INTERP
     std::string shebang;      // path after #!
+    std::string text;         // of a script
     store::Digest hash;
   };
   const Elf* inspect(const store::TreePath& path, const struct stat& st);

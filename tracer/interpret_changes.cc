@@ -52,6 +52,13 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
                          : event.row->flags < 0
                              ? 0
                              : event.args[static_cast<size_t>(event.row->flags)];
+  if (meaning == Meaning::kOpen2) {
+    constexpr uint64_t kResolveInRoot = 0x10;
+    uint64_t how[3] = {};
+    if (!read_memory(event.tid, RemotePtr{event.args[2]}, how, sizeof how) ||
+        (how[2] & kResolveInRoot) != 0)
+      ledger_.refuse(c.e, "unsupported-resolve", "", "openat2 with RESOLVE_IN_ROOT", true);
+  }
   if (meaning == Meaning::kOpen2 && (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == 0)
     on_open_read(c, event, flags);
 
@@ -70,7 +77,14 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
   }
   if (!first) {
     pending_.erase(c.tid.value);
-    return {};
+    const bool publishes = meaning == Meaning::kLink;  // an unnamed file gets its name
+    if (!publishes) {
+      if (!pending.first_is_fd && (!event.first || !event.first->empty()) && event.first)
+        ledger_.refuse(c.e, "unnamed-file", "", std::string(event.row->name) + " of something without a name", true);
+      return {};
+    }
+    first.emplace();
+    first->pseudo = true;
   }
   pending.first = std::move(*first);
   observe_way(c.e, pending.first);
@@ -82,7 +96,8 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
     observe_way(c.e, pending.second);
   }
   if (opens) {
-    const Special kind = special(c, pending.first, true, (flags & kWriteBits) != 0);
+    const Special kind = special(c, pending.first, true, (flags & kWriteBits) != 0,
+                                 (flags & (O_ACCMODE | O_NONBLOCK)) == (O_RDWR | O_NONBLOCK));
     if (kind != Special::kOrdinary || (flags & O_TMPFILE) == O_TMPFILE ||
         (pending.first.err == 0 && S_ISDIR(pending.first.st.st_mode))) {
       pending_.erase(c.tid.value);
@@ -98,7 +113,7 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
   if (meaning == Meaning::kTruncate) observe_opened(c, at);
   if ((meaning == Meaning::kRename || meaning == Meaning::kLink) && !at.pseudo) {
     if (at.err == 0 && S_ISREG(at.st.st_mode)) {
-      ledger_.observe_content(c.e, at.path, 0, at.st, false);
+      ledger_.observe_content(c.e, at.path, 0, at.st);
       FactKey key{FactKind::kIdentity, at.path, store::kWithMtime, {}};
       ledger_.observe(c.e, key, Observer::identity_value(at.st, store::kWithMtime));
     } else if (at.err == 0 && S_ISLNK(at.st.st_mode)) {
@@ -153,6 +168,7 @@ Change Interpreter::make_change(const Caller& c, ChangeKind kind, const Resolved
   change.path = at.path;
   change.before = before;
   change.blind = c.e.blind_image;
+  change.looks_first = c.e.replacing_image;
   // BFD unlinks an ordinary output before it creates it; where there is none, nothing is seen of that.
   change.unlinks =
       c.e.blind_image && (c.e.image_name == "as" || c.e.image_name.starts_with("ld") ||
@@ -165,7 +181,8 @@ void Interpreter::apply(const Caller& c, ChangeKind kind, const Resolved& at, co
   Change change = make_change(c, kind, at, before);
   change.create_mode = create_mode;
   ledger_.change(c.e, change);
-  if ((aspects_of(change) & kExistence) != 0) resolver_.changed(at.path);
+  if ((aspects_of(change) & kExistence) != 0)
+    resolver_.changed(at.path, kind == ChangeKind::kMoveAway || kind == ChangeKind::kMoveOnto);
 }
 
 void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pending& p, int64_t) {
@@ -268,7 +285,7 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
       Change change = make_change(c, ChangeKind::kMoveOnto, p.second, p.before_second);
       if (!at.pseudo) change.link_source = at.path.text;
       ledger_.change(c.e, change);
-      resolver_.changed(p.second.path);
+      resolver_.changed(p.second.path, true);
       return;
     }
     case Meaning::kTruncate:

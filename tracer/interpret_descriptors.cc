@@ -1,6 +1,7 @@
 // Calls on descriptors: standard streams, sockets, signals.
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -25,6 +26,35 @@ constexpr uint64_t kPipeAtOnce = 4096;  // PIPE_BUF: a write up to this is whole
 constexpr uint64_t kCopyBytes = 1 << 20;
 
 }  // namespace
+
+void Interpreter::refuse_stream_users(const Caller& c, int fd, const std::string& code,
+                                      const std::string& detail) {
+  const std::shared_ptr<StreamTag> tag = stream_of(c, fd);
+  if (!tag || classify(tag->link) == FdKind::kNull) return;
+  Execution* a = &c.e;
+  for (const StreamTag* t = tag.get(); t != nullptr; t = t->parent.get()) {
+    while (!a->is_session() && a->id != t->execution) a = a->parent;
+    if (a->is_session()) return;
+    ledger_.refuse(*a, code, "", detail, false);
+  }
+}
+
+void Interpreter::refuse_inherited_users(const Caller& c, int fd, const std::string& code,
+                                         const std::string& detail) {
+  const auto found = c.process.inherited.find(fd);
+  if (found == c.process.inherited.end() || found->second != fd_link(c.tid, fd)) return;
+  for (Execution* a = &c.e; !a->is_session() && a->inherited.contains(found->second); a = a->parent)
+    ledger_.refuse(*a, code, "", detail + ", " + found->second, false);
+}
+
+// A recorded stream is written where the descriptor stands.
+void Interpreter::on_seek(const Caller& c, const CallEvent& event) {
+  if (event.args[1] == 0 && event.args[2] == SEEK_CUR) return;
+  const int fd = static_cast<int>(event.args[0]);
+  const std::shared_ptr<StreamTag> tag = stream_of(c, fd);
+  if (tag && classify(tag->link) == FdKind::kFile)
+    refuse_stream_users(c, fd, "stream-seeked", "it moved in the file behind a standard stream");
+}
 
 std::shared_ptr<StreamTag> Interpreter::stream_of(const Caller& c, int fd) const {
   const auto found = c.process.tags.find(fd);
@@ -57,6 +87,10 @@ void Interpreter::stream_written(Process& process, const std::shared_ptr<StreamT
       a = a->parent;
     }
     if (a->is_session()) return;
+    if (t->handed_on)
+      for (Execution* giver = a->parent; giver != nullptr && !giver->is_session() && giver->inherited.contains(t->link);
+           giver = giver->parent)
+        ledger_.refuse(*giver, "writes-inherited", "", "a child wrote to " + t->link, false);
     if (t->number == 0) {
       ledger_.refuse(*a, "writes-inherited", "", "it wrote to its standard input", false);
     } else {
@@ -85,6 +119,20 @@ void Interpreter::written(const Caller& c, int fd,
     return;
   }
   if (!wants_stream(c.process, tag)) return;
+  const FdKind written_kind = classify(tag->link);
+  if (written_kind == FdKind::kOther) {
+    refuse_stream_users(c, fd, "stream-device", "it wrote to " + tag->link);
+    return;
+  }
+  if (written_kind == FdKind::kPipe || written_kind == FdKind::kSocket) {
+    // Nobody reads it any more: the write will fail, and the program may carry on.
+    const UniqueFd end = duplicate_fd(c.process.pid, fd);
+    pollfd poll{end.get(), POLLOUT, 0};
+    if (end && ::poll(&poll, 1, 0) > 0 && (poll.revents & (POLLERR | POLLHUP)) != 0) {
+      refuse_stream_users(c, fd, "stream-closed", "nobody read what it wrote");
+      return;
+    }
+  }
   if (!tag->checked) {
     const std::optional<FdInfo> info = fd_info(c.tid, fd);
     tag->nonblocking = !info || (info->flags & O_NONBLOCK) != 0;
@@ -125,6 +173,8 @@ void Interpreter::on_write(const Caller& c, const CallEvent& event) {
   const int fd = static_cast<int>(event.args[0]);
   if (!c.process.tags.contains(fd) && !c.process.inherited.contains(fd)) return;
   std::vector<std::pair<uint64_t, uint64_t>> pieces;
+  if (event.row->name.starts_with("pwrite"))
+    refuse_stream_users(c, fd, "stream-seeked", "it wrote at a position of its own");
   if (event.row->meaning == Meaning::kWrite) {
     pieces.emplace_back(event.args[1], event.args[2]);
   } else {
@@ -162,7 +212,9 @@ Answer Interpreter::on_transfer(const Caller& c, const CallEvent& event) {
     out = static_cast<int>(event.args[2]);
   if (event.row->name == "sendfile") std::swap(in, out);
   if (event.row->name == "vmsplice") out = in;
-  if (in == 0) stdin_used(c.process, 0);
+  stdin_used(c.process, in);
+  refuse_inherited_users(c, in, "reads-inherited", "it read descriptor " + std::to_string(in));
+  refuse_inherited_users(c, out, "writes-inherited", "it wrote to descriptor " + std::to_string(out));
   if (stream_of(c, out)) return {EINVAL};
   return {};
 }
@@ -178,7 +230,10 @@ void Interpreter::after_dup(const Caller& c, const CallEvent& event, int64_t res
   c.process.tags.erase(to);
   c.process.inherited.erase(to);
   // Shells keep a copy aside and put it back; others may read or seek by the new number.
-  if (moved && moved->number == 0 && to > 2 && !store::is_shell(c.e.image_name)) stdin_used(c.process, from);
+  // (from 10 on; reads of 5 to 9 are reported).
+  constexpr int kShellsOwn = 10;
+  const bool seen = (to >= 5 && to < kShellsOwn) || (to >= kShellsOwn && store::is_shell(c.e.image_name));
+  if (moved && moved->number == 0 && to > 2 && !seen) stdin_used(c.process, from);
   if (moved) c.process.tags[to] = std::move(moved);
   if (!link.empty()) c.process.inherited[to] = std::move(link);
 }
@@ -197,10 +252,16 @@ void Interpreter::stdin_used(Process& process, int fd) {
   }
   if (all_used || fd_link(tid, fd) != tag->link) return;
   const FdKind kind = classify(tag->link);
-  if (kind == FdKind::kNull || kind == FdKind::kClosed) return;
+  if (kind == FdKind::kClosed) return;
+  if (kind == FdKind::kFile && store::mtime_matters(process.execution->image_name)) {
+    // gzip < f keeps f's mtime: it has it from an fstat.
+    const Caller c{tid, process, *process.execution};
+    if (const std::optional<Resolved> at = resolve_fd(c, fd)) observe_identity(c, *at);
+  }
 
   std::shared_ptr<UniqueFd> file;
   FactValue value;
+  if (kind == FdKind::kNull) value.text = "null";
   if (kind == FdKind::kFile) {
     file = std::make_shared<UniqueFd>(duplicate_fd(process.pid, fd));
     struct stat st {};
@@ -217,9 +278,15 @@ void Interpreter::stdin_used(Process& process, int fd) {
     while (!a->is_session() && a->id != t->execution) a = a->parent;
     if (a->is_session()) return;
     StdinUse& use = a->stdin_use;
+    if (t->handed_on)
+      for (Execution* giver = a->parent; giver != nullptr && !giver->is_session() && giver->inherited.contains(t->link);
+           giver = giver->parent)
+        ledger_.refuse(*giver, "reads-inherited", "", "a child read " + t->link, false);
     if (!use.used) {
       use.used = true;
-      if (file && use.offset_at_exec >= 0) {
+      if (kind == FdKind::kNull) {
+        ledger_.observe_alone(*a, FactKey{FactKind::kStdin, {}, 0, {}}, value);
+      } else if (file && use.offset_at_exec >= 0) {
         use.file = file;
         value.size = static_cast<uint64_t>(use.offset_at_exec);
         ledger_.observe_alone(*a, FactKey{FactKind::kStdin, {}, 0, {}}, value);
@@ -239,6 +306,10 @@ void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
   const auto found = c.process.tags.find(fd);
   const std::string link = fd_link(c.tid, fd);
   const bool terminal = classify(link) == FdKind::kTerminal;
+  if ((event.args[1] & 0xffffffff) == FIONREAD) {
+    stdin_used(c.process, fd);
+    return;
+  }
   if ((event.args[1] & 0xffffffff) != TCGETS) {
     if (terminal) ledger_.refuse(c.e, "terminal-ioctl", "", "it changed the terminal", true);
     return;

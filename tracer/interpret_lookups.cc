@@ -25,6 +25,13 @@ constexpr std::array<std::string_view, 8> kProcByContent = {
     "/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/version",
     "/proc/sys/",    "/proc/devices", "/proc/cmdline",     "/proc/modules"};
 
+// What a process reads of itself that another run would find as well, or that tells nothing.
+constexpr std::array<std::string_view, 14> kOwnProcFiles = {
+    "/proc/self",         "/proc/self/maps",   "/proc/self/smaps",   "/proc/self/stat",
+    "/proc/self/statm",   "/proc/self/status", "/proc/self/cmdline", "/proc/self/auxv",
+    "/proc/self/comm",    "/proc/self/cgroup", "/proc/self/fd",      "/proc/self/task",
+    "/proc/self/environ", "/proc/self/oom_score_adj"};
+
 bool starts_with_any(std::string_view path, std::span<const std::string_view> prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
                      [&](std::string_view p) { return path.starts_with(p); });
@@ -33,7 +40,7 @@ bool starts_with_any(std::string_view path, std::span<const std::string_view> pr
 }  // namespace
 
 Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resolved, bool opens,
-                                          bool writes) {
+                                          bool writes, bool startup_tty_open) {
   const std::string& path = resolved.path.text;
   if (path.starts_with("/proc/")) {
     if (path.starts_with("/proc/self/fd/") && opens) {
@@ -41,6 +48,7 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
       const std::string link = fd_link(c.tid, fd);
       const FdKind kind = classify(link);
       if (kind == FdKind::kNull || kind == FdKind::kClosed) return Special::kNoFact;
+      if (kind == FdKind::kFile && !c.process.tags.contains(fd)) return Special::kOrdinary;
       if (c.process.tags.contains(fd) && c.process.tags[fd]->link == link) {
         if (fd == 0 && !writes)
           stdin_used(c.process, 0);
@@ -55,10 +63,18 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
       ledger_.refuse(c.e, "pseudo-file", path, "it was written", true);
       return Special::kHandled;
     }
-    if (path.starts_with("/proc/self/") || path == "/proc/self" || path == "/proc/mounts")
+    if (path.starts_with("/proc/self/fd/") && path.size() > 14) {
+      // [ -p /dev/stdin ], stat -L /dev/stdout
+      const int fd = std::atoi(path.c_str() + 14);
+      if (fd == 0)
+        stdin_used(c.process, 0);
+      else if (c.process.tags.contains(fd))
+        refuse_stream_users(c, fd, "stream-examined", path + " was looked at by name");
+      return Special::kHandled;
+    }
+    if (std::find(kOwnProcFiles.begin(), kOwnProcFiles.end(), path) != kOwnProcFiles.end() || !opens)
       return Special::kNoFact;
     if (starts_with_any(path, kProcByContent)) return Special::kPseudo;
-    if (!opens) return Special::kNoFact;
     ledger_.refuse(c.e, "pseudo-file", path, "its content changes by itself", true);
     return Special::kHandled;
   }
@@ -79,7 +95,8 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
     return Special::kHandled;
   }
   if (resolved.err == 0 && S_ISDIR(resolved.st.st_mode)) return Special::kOrdinary;
-  if (path == "/dev/tty" && store::is_shell(c.e.image_name)) return Special::kNoFact;
+  // bash looks at it once at start-up and closes it.
+  if (path == "/dev/tty" && c.e.image_name == "bash" && startup_tty_open) return Special::kNoFact;
   if (resolved.err != 0) return Special::kOrdinary;
   ledger_.refuse(c.e, path == "/dev/tty" ? "reads-terminal" : "device", path, "it was opened", true);
   return Special::kHandled;
@@ -90,7 +107,7 @@ void Interpreter::observe_kind(const Caller& c, const Resolved& resolved) {
   value.err = resolved.err;
   if (value.err == 0) value = Observer::kind_value(resolved.st);
   ledger_.observe(c.e, FactKey{FactKind::kKind, resolved.path, 0, {}}, std::move(value),
-                  c.e.blind_image);
+                  asker_of(c.e));
 }
 
 void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
@@ -101,7 +118,7 @@ void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
   value.err = resolved.err;
   if (value.err == 0) value = Observer::identity_value(resolved.st, param);
   ledger_.observe(c.e, FactKey{FactKind::kIdentity, resolved.path, param, {}}, std::move(value),
-                  c.e.blind_image);
+                  asker_of(c.e));
 }
 
 void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
@@ -125,13 +142,14 @@ void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
       return;
     }
   }
-  ledger_.observe_content(c.e, resolved.path, resolved.err, resolved.st, c.e.blind_image);
+  ledger_.observe_content(c.e, resolved.path, resolved.err, resolved.st, asker_of(c.e));
   // Programs that keep mtimes take them from an fstat as well.
   if (resolved.err == 0 && store::mtime_matters(c.e.image_name)) observe_identity(c, resolved);
 }
 
 void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t flags) {
-  if (nothing_new(c, event, (flags & (O_NOFOLLOW | O_PATH)) != 0 ? 2 : 1)) return;
+  if (nothing_new(c, event, ((flags & O_NOFOLLOW) != 0 ? 2 : 0) + ((flags & O_PATH) != 0 ? 1 : 0)))
+    return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, (flags & O_NOFOLLOW) == 0);
   if (!at) return;
   observe_way(c.e, *at);
@@ -149,7 +167,7 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
       break;
   }
   if ((flags & O_PATH) != 0)
-    observe_kind(c, *at);
+    observe_identity(c, *at);  // it can be fstat'ed
   else
     observe_opened(c, *at);
 }
@@ -182,7 +200,7 @@ void Interpreter::on_access(const Caller& c, const CallEvent& event) {
     value.err = at->err;
   else
     value = ledger_.observer().observe(key, {});
-  ledger_.observe(c.e, std::move(key), std::move(value), c.e.blind_image);
+  ledger_.observe(c.e, std::move(key), std::move(value), asker_of(c.e));
 }
 
 void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
@@ -199,7 +217,7 @@ void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
     else
       value.err = EINVAL;
   }
-  ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value), c.e.blind_image);
+  ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value), asker_of(c.e));
 }
 
 void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
@@ -218,7 +236,7 @@ void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
   observe_way(c.e, *at);
   if (at->pseudo) return;
   if (at->err != 0 || S_ISREG(at->st.st_mode))
-    ledger_.observe_content(c.e, at->path, at->err, at->st, false);
+    ledger_.observe_content(c.e, at->path, at->err, at->st);
   else
     observe_kind(c, *at);
 }
@@ -235,6 +253,14 @@ void Interpreter::on_statfs(const Caller& c, const CallEvent& event) {
   if (!at) return;
   observe_way(c.e, *at);
   if (at->pseudo) return;
+  // Those who ask for the type of a file system; others may ask how much is free.
+  static constexpr std::array<std::string_view, 12> kTypeOnly = {
+      "cp", "mv", "ln", "rm", "ls", "install", "mkdir", "git", "tar", "sed", "tail", "bash"};
+  if (at->err == 0 && !store::mtime_ignored(c.e.image_name) &&
+      std::find(kTypeOnly.begin(), kTypeOnly.end(), c.e.image_name) == kTypeOnly.end()) {
+    ledger_.refuse(c.e, "free-space", at->path.text, "it asked about the file system", true);
+    return;
+  }
   FactKey key{FactKind::kStatfs, at->path, 0, {}};
   FactValue value = ledger_.observer().observe(key, {});
   ledger_.observe(c.e, std::move(key), std::move(value));

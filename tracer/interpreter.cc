@@ -20,6 +20,8 @@ Answer Interpreter::on_call(const CallEvent& event) {
   Execution& e = *process.execution;
   ++e.stops;
   const Caller caller{event.tid, process, e};
+  if (event.unreadable)
+    ledger_.refuse(e, "unreadable-process", "", "what it asks for can't be read", true);
   if (event.foreign) {
     ledger_.refuse(e, "foreign-architecture", "", "a 32-bit or x32 system call", true);
     return {};
@@ -79,13 +81,31 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
               .in_root())
         ledger_.bind_to_root(c.e, c.e.image_name + " asked for its working directory");
       return {};
+    case Meaning::kResize:
+      refuse_stream_users(c, static_cast<int>(event.args[0]), "stream-seeked",
+                          "it resized the file behind a standard stream");
+      refuse_inherited_users(c, static_cast<int>(event.args[0]), "writes-inherited",
+                             "it resized an inherited file");
+      return {};
+    case Meaning::kFchdir:
+      refuse_inherited_users(c, static_cast<int>(event.args[0]), "inherited-descriptor",
+                             "it went to an inherited directory");
+      if (event.args[0] == 0) stdin_used(c.process, 0);
+      return {};
     case Meaning::kMap:
       if ((event.args[3] & 0x20) != 0) return {};  // MAP_ANONYMOUS
       [[fallthrough]];
     case Meaning::kRead:
+      if (event.row->name == "lseek" && event.args[0] != 0) {
+        on_seek(c, event);
+        return {};
+      }
       // Where it stands is asked by every coreutils program as it closes stdin; that is no use of it.
       if (event.row->name == "lseek" && event.args[1] == 0 && event.args[2] == SEEK_CUR) return {};
-      stdin_used(c.process, 0);
+      stdin_used(c.process, event.row->meaning == Meaning::kMap ? 0 : static_cast<int>(event.args[0]));
+      if (event.row->meaning == Meaning::kRead)
+        refuse_inherited_users(c, static_cast<int>(event.args[0]), "reads-inherited",
+                               "it read descriptor " + std::to_string(event.args[0]));
       return {};
     case Meaning::kWrite:
     case Meaning::kWriteV:
@@ -111,6 +131,8 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
       on_signal(c, event);
       return {};
     case Meaning::kRandom:
+      // Compilers name temporary files and local symbols by them.
+      if (store::ignores_cwd(c.e.image_name)) return {};
       // mktemp's names are gone or facts; its callers need not suffer.
       ledger_.refuse(c.e, "random", "", c.e.image_name + " asked for random bytes",
                      c.e.image_name != "mktemp");
@@ -125,6 +147,10 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
       // Only root can really change them; what it then creates belongs to somebody else.
       if (::geteuid() == 0 && event.args[0] != 0 && static_cast<int32_t>(event.args[0]) != -1)
         ledger_.refuse(c.e, "changes-user", "", std::string(event.row->name), true);
+      return {};
+    case Meaning::kPrctl:
+      if (event.args[1] == 0)
+        ledger_.refuse(c.e, "unreadable-process", "", "it made itself unreadable", true);
       return {};
     case Meaning::kRefused:
       ledger_.refuse(c.e, std::string(event.row->why), "", std::string(event.row->name), true);
@@ -147,8 +173,38 @@ std::optional<std::string> Interpreter::base_of(const CallEvent& event, const Pa
 
 Resolved Interpreter::resolve(Tid tid, Process& process, const std::string& base,
                               const std::string& path, bool follow) {
-  (void)tid;
-  return resolver_.resolve(base, path, follow, process.pid);
+  Resolved at = resolver_.resolve(base, path, follow, process.pid);
+  // Magic links lead to what the process holds: follow them as the kernel does.
+  constexpr int kMaxJumps = 8;
+  for (int jump = 0; at.pseudo && jump < kMaxJumps; ++jump) {
+    static constexpr std::string_view kSelf = "/proc/self/";
+    const std::string& text = at.path.text;
+    if (!text.starts_with(kSelf)) return at;
+    size_t end = text.find('/', kSelf.size());
+    std::string link_name = text.substr(kSelf.size(), end - kSelf.size());
+    if (link_name == "fd" && end != std::string::npos) {
+      end = text.find('/', end + 1);
+      link_name = text.substr(kSelf.size(), end == std::string::npos ? end : end - kSelf.size());
+    }
+    const bool last = end == std::string::npos;
+    const bool is_fd = link_name.starts_with("fd/");
+    if (!is_fd && link_name != "cwd" && link_name != "root" && link_name != "exe") return at;
+    if (last && !follow) return at;  // readlink
+    if (last && is_fd) {
+      const int fd = std::atoi(link_name.c_str() + 3);
+      if (process.tags.contains(fd) || process.inherited.contains(fd)) return at;
+    }
+    const std::string target = proc_link(tid, link_name);
+    if (!target.starts_with('/') || target.ends_with(" (deleted)") || target.starts_with("/memfd:"))
+      return at;
+    Resolved next =
+        resolver_.resolve("/", target + (last ? "" : text.substr(end)), follow, process.pid);
+    next.links.insert(next.links.begin(), at.links.begin(), at.links.end());
+    next.left_directories.insert(next.left_directories.end(), at.left_directories.begin(),
+                                 at.left_directories.end());
+    at = std::move(next);
+  }
+  return at;
 }
 
 std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEvent& event,
@@ -157,6 +213,11 @@ std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEven
   const std::optional<std::string>& path = second ? event.second : event.first;
   if (!path) return std::nullopt;  // EFAULT
   const std::optional<std::string> base = base_of(event, arg, path);
+  if (arg.dirfd >= 0 && !path->starts_with('/')) {
+    const int dirfd = static_cast<int>(event.args[static_cast<size_t>(arg.dirfd)]);
+    refuse_inherited_users(c, dirfd, "inherited-descriptor", "it looked below descriptor " + std::to_string(dirfd));
+    if (dirfd == 0) stdin_used(c.process, 0);
+  }
   if (!base->starts_with('/') || base->ends_with(" (deleted)")) {
     if (!base->empty())
       ledger_.refuse(c.e, "unnamed-directory", "", "a path relative to " + *base, true);
@@ -181,7 +242,8 @@ bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t 
   if (!event.first) return true;
   const std::optional<std::string> base = base_of(event, event.row->first, event.first);
   uint64_t hash = XXH3_64bits_withSeed(event.first->data(), event.first->size(),
-                                       salt * 64 + static_cast<uint64_t>(event.row->meaning));
+                                       (resolver_.generation() * 64 + salt) * 64 +
+                                           static_cast<uint64_t>(event.row->meaning));
   if (base->size() > 1) hash = XXH3_64bits_withSeed(base->data(), base->size(), hash);
   return !c.e.memo.insert(hash).second;
 }

@@ -73,7 +73,8 @@ class Interpreter : public CallSink {
   void on_statfs(const Caller& c, const CallEvent& event);
   void on_xattr(const Caller& c, const CallEvent& event, bool list);
   void on_getdents(const Caller& c, const CallEvent& event);
-  Special special(const Caller& c, const Resolved& resolved, bool opens, bool writes);
+  Special special(const Caller& c, const Resolved& resolved, bool opens, bool writes,
+                  bool startup_tty_open = false);
   void observe_identity(const Caller& c, const Resolved& resolved);
   void observe_kind(const Caller& c, const Resolved& resolved);
   void observe_opened(const Caller& c, const Resolved& resolved);
@@ -102,6 +103,12 @@ class Interpreter : public CallSink {
   void on_clone3(const Caller& c, const CallEvent& event);
   void on_affinity(const Caller& c);
   std::shared_ptr<StreamTag> stream_of(const Caller& c, int fd) const;
+  // Refuses every execution whose standard stream descriptor `fd` is, and those that were given it.
+  void refuse_stream_users(const Caller& c, int fd, const std::string& code,
+                           const std::string& detail);
+  void refuse_inherited_users(const Caller& c, int fd, const std::string& code,
+                              const std::string& detail);
+  void on_seek(const Caller& c, const CallEvent& event);
 
   std::mutex& lock_;
   Lineage& lineage_;

@@ -127,29 +127,29 @@ void Ledger::hash_sample(Sample& sample) {
   sample.hash = digest;
 }
 
-void Ledger::observe(Execution& e, FactKey key, FactValue value, bool blind) {
+void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[key.path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0) return;
     if (ObservedFact* known = find_fact(*a, entry, key)) {
-      if (!known->blind || blind) return;  // nothing new here, nor above
-      known->blind = false;
+      if (known->asker == Asker::kOther || known->asker == asker) return;  // nothing new, nor above
+      known->asker = Asker::kOther;
       continue;
     }
     FactValue own = value;
     restore_own_attributes(entry, &own, key);
-    add_fact(*a, entry, {key, std::move(own), nullptr, blind, false});
+    add_fact(*a, entry, {key, std::move(own), nullptr, asker, false});
   }
 }
 
 void Ledger::observe_content(Execution& e, const TreePath& path, int err, const struct stat& st,
-                             bool blind) {
+                             Asker asker) {
   const FactKey key{FactKind::kContent, path, 0, {}};
   FactValue value;
   value.err = err;
   if (err == 0) value = store::Observer::content_value(st, {});
-  if (err != 0 || !S_ISREG(st.st_mode)) return observe(e, key, std::move(value), blind);
+  if (err != 0 || !S_ISREG(st.st_mode)) return observe(e, key, std::move(value), asker);
 
   note_read(e, path);
   std::shared_ptr<Sample> sample;
@@ -157,8 +157,8 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
     PathEntry& entry = a->paths[path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0) return;
     if (ObservedFact* known = find_fact(*a, entry, key)) {
-      if (!known->blind || blind) return;
-      known->blind = false;
+      if (known->asker == Asker::kOther || known->asker == asker) return;
+      known->asker = Asker::kOther;
       continue;
     }
     if (!sample) {
@@ -168,7 +168,7 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
     }
     FactValue own = value;
     restore_own_attributes(entry, &own, key);
-    add_fact(*a, entry, {key, std::move(own), sample, blind, false});
+    add_fact(*a, entry, {key, std::move(own), sample, asker, false});
   }
 }
 
@@ -184,7 +184,7 @@ void Ledger::list(Execution& e, const TreePath& dir, int err,
     if (err != 0) {
       FactValue value;
       value.err = err;
-      add_fact(*a, entry, {key, std::move(value), nullptr, false, false});
+      add_fact(*a, entry, {key, std::move(value), nullptr, Asker::kOther, false});
       continue;
     }
     // Less the names its own tree has made, with those it has removed.
@@ -204,14 +204,14 @@ void Ledger::list(Execution& e, const TreePath& dir, int err,
     }
     key.names.assign(omitted.begin(), omitted.end());
     FactValue value = store::Observer::listing_value(seen, key.names);
-    add_fact(*a, entry, {std::move(key), std::move(value), nullptr, false, false});
+    add_fact(*a, entry, {std::move(key), std::move(value), nullptr, Asker::kOther, false});
   }
 }
 
 void Ledger::observe_alone(Execution& e, FactKey key, FactValue value) {
   PathEntry& entry = e.paths[key.path];
   if (find_fact(e, entry, key) == nullptr)
-    add_fact(e, entry, {std::move(key), std::move(value), nullptr, false, false});
+    add_fact(e, entry, {std::move(key), std::move(value), nullptr, Asker::kOther, false});
 }
 
 void Ledger::side_fact(Execution& e, const Fact& fact) {
@@ -229,7 +229,7 @@ void Ledger::observe_replaced(Execution& e, const FactKey& key, int err, const s
     if ((entry.changed & (kExistence | kContents)) != 0) return;
     if (find_fact(*a, entry, key) != nullptr) return;
     add_fact(*a, entry,
-             {key, observer_.replaced_value(key, err, st, a->weak.digest), nullptr, false, false});
+             {key, observer_.replaced_value(key, err, st, a->weak.digest), nullptr, Asker::kOther, false});
     entry.replaced_fact = true;
   }
 }
@@ -248,18 +248,31 @@ Before Ledger::before_change(Execution& e, const TreePath& path) {
 
 void Ledger::add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind) {
   if (entry.replaced_fact) return;
-  if (change.blind)
-    for (const uint32_t index : entry.facts) {
-      ObservedFact& fact = e.facts[index];
-      if (fact.blind && fact.key.kind != FactKind::kContent) fact.removed = true;
+  // Read, then replaced (sed -i): its content is a fact already, and says more.
+  for (const uint32_t index : entry.facts)
+    if (const ObservedFact& fact = e.facts[index];
+        !fact.removed && fact.key.kind == FactKind::kContent && fact.value.err == 0) {
+      entry.replaced_fact = true;
+      return;
     }
+  forget_looks(e, entry, change);
   FactKey key{FactKind::kReplaced, change.path, change.create_mode & kPermissions, {}};
   if (blind) key.param |= store::kReplacedBlind;
   if (change.unlinks) key.param |= store::kReplacedUnlinked;
   const Before& before = entry.changed != 0 ? entry.before : change.before;
   FactValue value = observer_.replaced_value(key, before.err, before.st, e.weak.digest);
-  add_fact(e, entry, {std::move(key), std::move(value), nullptr, false, false});
+  add_fact(e, entry, {std::move(key), std::move(value), nullptr, Asker::kOther, false});
   entry.replaced_fact = true;
+}
+
+// What an image asked about a path only because it was about to replace it.
+void Ledger::forget_looks(Execution& e, PathEntry& entry, const Change& change) {
+  if (!change.blind && !change.looks_first) return;
+  const Asker asker = change.blind ? Asker::kBlind : Asker::kReplacing;
+  for (const uint32_t index : entry.facts) {
+    ObservedFact& fact = e.facts[index];
+    if (fact.asker == asker && fact.key.kind != FactKind::kContent) fact.removed = true;
+  }
 }
 
 // Truth table: what a first change of a path says about what was there before.
@@ -276,7 +289,11 @@ void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& c
     value.err = change.before.err;
     if (value.err == 0) value = store::Observer::kind_value(change.before.st);
     restore_own_attributes(entry, &value, key);
-    add_fact(e, entry, {std::move(key), std::move(value), nullptr, change.blind, false});
+    add_fact(e, entry, {std::move(key), std::move(value), nullptr,
+                        change.blind         ? Asker::kBlind
+                        : change.looks_first ? Asker::kReplacing
+                                             : Asker::kOther,
+                        false});
   };
   const bool again = (entry.changed & kExistence) != 0;  // it was removed or made by its own tree
   switch (change.kind) {
@@ -312,6 +329,11 @@ void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& c
         add_replaced(e, entry, change, change.blind);
       return;
     case ChangeKind::kRemove:
+      if (!again) {
+        if (change.looks_first) forget_looks(e, entry, change);
+        observe_kind();
+      }
+      return;
     case ChangeKind::kAttributes:
     case ChangeKind::kTimes:
       if (!again) observe_kind();
@@ -337,7 +359,14 @@ void Ledger::change(Execution& e, const Change& change) {
         (entry.changed & kExistence) == 0 && change.before.err != 0 && !removes;
     if (first_creation && (change.kind == ChangeKind::kCreateExclusive)) entry.exclusive = true;
     if (removes || change.kind == ChangeKind::kMoveOnto || change.unlinks) entry.unlinked = true;
-    if (removes) entry.removed_ns = now;
+    if (entry.removed_ns == 0 && entry.before.err == 0 && (removes || entry.unlinked)) {
+      entry.removed_ns = now;
+      entry.removed_sequence = sequence;
+    }
+    if ((aspects & kExistence) != 0 && !removes) {
+      entry.made_ns = now;
+      entry.made_sequence = sequence;
+    }
     entry.changed |= aspects;
     entry.order_ns = now;
     entry.sequence = sequence;
@@ -408,6 +437,10 @@ void Ledger::refuse(Execution& e, const std::string& code, const std::string& pa
     if (!known && a->refusals.size() < 32) a->refusals.push_back({code, path, detail});
     if (!ancestors) return;
   }
+}
+
+void Ledger::refuse_all(const std::string& code, const std::string& detail) {
+  for (auto& [id, execution] : open_) refuse(*execution, code, "", detail, false);
 }
 
 void Ledger::changed_outside(const TreePath& path) {

@@ -19,6 +19,8 @@
 
 namespace pcache::tracer {
 
+using Asker = ObservedFact::Asker;
+
 enum class ChangeKind : uint8_t {
   kCreateOrTruncate,  // O_CREAT|O_TRUNC, not exclusive
   kTruncate,          // O_TRUNC or truncate(0) of something that exists
@@ -38,6 +40,7 @@ struct Change {
   Before before;
   uint32_t create_mode = 0;  // after umask
   bool blind = false;        // the image overwrites blindly
+  bool looks_first = false;  // the image looks at what it replaces (mv, cp, rm): only the kind counts
   bool unlinks = false;      // …and unlinks first (as, ld)
   uint8_t replayed_aspects = 0;  // kReplayed
   std::optional<int64_t> atime_ns, mtime_ns;  // kTimes: explicit; absent: now
@@ -56,10 +59,11 @@ class Ledger {
   size_t open_count() const { return open_.size(); }
 
   // A fact of `key` with its value at this moment. For regular files' contents pass the stat; the
-  // hash is filled in later. `blind`: asked by an image that overwrites blindly.
-  void observe(Execution& e, store::FactKey key, store::FactValue value, bool blind = false);
+  // hash is filled in later. `asker`: what kind of image asked.
+  void observe(Execution& e, store::FactKey key, store::FactValue value,
+               Asker asker = Asker::kOther);
   void observe_content(Execution& e, const TreePath& path, int err, const struct stat& st,
-                       bool blind = false);
+                       Asker asker = Asker::kOther);
   void list(Execution& e, const TreePath& dir, int err, const std::vector<store::DirEntry>& entries,
             const std::vector<std::string>& left_out = {});
   void side_fact(Execution& e, const store::Fact& fact);
@@ -76,6 +80,7 @@ class Ledger {
   // Not to be recorded, for `code`. With `ancestors`, nor is any execution above it.
   void refuse(Execution& e, const std::string& code, const std::string& path,
               const std::string& detail, bool ancestors);
+  void refuse_all(const std::string& code, const std::string& detail);  // every open execution
   // The record of `e` and its open ancestors holds for this root only.
   void bind_to_root(Execution& e, const std::string& reason);
 
@@ -95,6 +100,7 @@ class Ledger {
   void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
   void hash_sample(Sample& sample);
   void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
+  static void forget_looks(Execution& e, PathEntry& entry, const Change& change);
   void add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind);
   void note_conflicts(Execution& writer, const Change& change, uint8_t aspects);
   void note_read(Execution& reader, const TreePath& path);

@@ -27,6 +27,7 @@ struct StreamTag {
   int number = 0;  // 0, 1, 2 as `execution` knows it
   std::string link;
   bool checked = false, nonblocking = false;
+  bool handed_on = false;  // the parent had it above 2: whoever was given `link` there wrote or read it
   std::shared_ptr<StreamTag> parent;
 };
 

@@ -38,6 +38,11 @@ class Now {
         return value;
       }
       case FactKind::kStdin: {
+        const auto tag = process_.tags.find(0);
+        if (tag != process_.tags.end() && classify(tag->second->link) == FdKind::kNull) {
+          value.text = "null";
+          return value;
+        }
         const UniqueFd file = duplicate_fd(process_.pid, 0);
         struct stat st {};
         value.err = EBADF;

@@ -26,6 +26,7 @@ struct CallEvent {
   const SyscallRow* row = nullptr;
   std::array<uint64_t, 6> args{};
   std::optional<std::string> first, second;  // the row's path arguments, where they could be read
+  bool unreadable = false;                   // the caller refuses to be read
   bool foreign = false;                      // another architecture's call
   std::optional<int64_t> result;             // asynchronous sources know it at once
 };

@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <limits>
+
+#include "store/path_ops.h"
 
 namespace pcache::tracer {
 namespace {
@@ -65,9 +68,13 @@ std::optional<store::Digest> Recorder::capture(Execution& e, const TreePath& pat
   std::optional<store::Digest> digest = observer.tree().served_digest(path.in_root() ? path.text : "\1");
   // Captured for an execution inside this one, and not changed since.
   if (const auto known = captured_.find(path); !digest && known != captured_.end() &&
-                                               known->second.stamp == stamp &&
-                                               known->second.sequence == entry.sequence)
+                                               known->second.sequence == entry.sequence) {
+    if (known->second.stamp != stamp) {
+      ledger_.refuse(e, "raced", path.text, "somebody else changed it after it was made", false);
+      return std::nullopt;
+    }
     digest = known->second.digest;
+  }
   UniqueFd fd;
   if (!digest || !blobs.has(*digest, size)) {
     if (const int err = observer.open_read(path, &fd); err != 0) {
@@ -95,24 +102,36 @@ std::optional<store::Digest> Recorder::capture(Execution& e, const TreePath& pat
   return digest;
 }
 
-// A name of an inode that another name keeps: linked again at replay.
-bool Recorder::describe_link(Execution& e, const TreePath& path, const PathEntry& entry,
-                             const struct stat& st, Effect* effect) {
+// Of the names of one inode one is written (the first made of its own, unless a name that was there
+// before keeps it), the others are linked to it.
+std::optional<TreePath> Recorder::link_target(const Execution& e, const TreePath& path,
+                                              const PathEntry& entry, const struct stat& st) const {
   const auto same = [&](const TreePath& other) {
     struct stat there {};
-    return other != path && ledger_.observer().stat(other, &there) == 0 &&
-           there.st_ino == st.st_ino && there.st_dev == st.st_dev;
+    return ledger_.observer().stat(other, &there) == 0 && there.st_ino == st.st_ino &&
+           there.st_dev == st.st_dev;
   };
-  effect->kind = EffectKind::kHardLink;
-  if (!entry.link_source.empty() && same(TreePath{entry.link_source})) {
-    effect->text = entry.link_source;
-    return true;
+  if (const TreePath source{entry.link_source}; !entry.link_source.empty()) {
+    const auto known = e.paths.find(source);
+    const bool own = known != e.paths.end() && (known->second.changed & kExistence) != 0;
+    if (!own && same(source)) return source;
   }
-  // The name it was linked from was renamed since: any of its own names, the first made wins.
+  const TreePath* first = &path;
+  uint64_t sequence = entry.made_sequence;
   for (const auto& [other, known] : e.paths) {
-    if (known.changed == 0 || known.sequence >= entry.sequence || !same(other)) continue;
-    effect->text = other.text;
-    return true;
+    if ((known.changed & kExistence) == 0 || known.made_sequence >= sequence || !same(other)) continue;
+    first = &other;
+    sequence = known.made_sequence;
+  }
+  if (first == &path) return std::nullopt;
+  return *first;
+}
+
+bool Recorder::inside_removed_directory(const Execution& e, const TreePath& path) {
+  for (TreePath at = path; !at.text.empty() && at.text != "/";) {
+    at = at.parent();
+    const auto entry = e.paths.find(at);
+    if (entry != e.paths.end() && entry->second.removed_ns != 0) return true;
   }
   return false;
 }
@@ -130,9 +149,10 @@ void Recorder::describe_attributes(const TreePath& path, const PathEntry& entry,
   for (const std::string& name : entry.xattrs) {
     const store::Tree& tree = ledger_.observer().tree();
     std::string value;
-    // Outside the tree xattrs are set on descriptors of the same files; read by the same interface.
-    if (!path.in_root()) continue;
-    if (tree.get_xattr(path.text, name, &value) == 0)
+    const int err = path.in_root()
+                        ? tree.get_xattr(path.text, name, &value)
+                        : store::path_ops::get_xattr({AT_FDCWD, false}, path.text.c_str(), name, &value);
+    if (err == 0)
       effect->xattrs.emplace_back(name, value);
     else
       effect->removed_xattrs.push_back(name);
@@ -146,12 +166,22 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
   effect.mode = st.st_mode & 07777;
   describe_attributes(path, entry, st, &effect);
   const bool contents = (entry.changed & (kExistence | kContents)) != 0;
-  if ((entry.changed & kExistence) != 0 && st.st_nlink > 1 &&
-      describe_link(e, path, entry, st, &effect)) {
-    effect.xattrs.clear();
-    effect.mtime_ns.reset();
-    output->effects.push_back(std::move(effect));
-    return true;
+  if ((entry.changed & kExistence) != 0 && st.st_nlink > 1) {
+    if (const std::optional<TreePath> target = link_target(e, path, entry, st)) {
+      Effect link;
+      link.kind = EffectKind::kHardLink;
+      link.path = path;
+      link.mode = effect.mode;
+      link.text = target->text;
+      // After the name it leads to, whenever that was last written.
+      output->order_ns = std::max(output->order_ns, to_ns(st.st_mtim));
+      if (const auto known = e.paths.find(*target); known != e.paths.end()) {
+        output->order_ns = std::max(output->order_ns, known->second.order_ns);
+        output->sequence = std::max(output->sequence, known->second.sequence + 1);
+      }
+      output->effects.push_back(std::move(link));
+      return true;
+    }
   }
   if (contents) {
     const std::optional<store::Digest> digest = capture(e, path, entry, st);
@@ -206,7 +236,7 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
 }
 
 bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& entry,
-                        Output* output) {
+                        Output* output, std::vector<Output>* others) {
   const store::Observer& observer = ledger_.observer();
   struct stat st {};
   const int err = observer.stat(path, &st);
@@ -224,14 +254,20 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
     effect.kind = S_ISDIR(entry.before.st.st_mode) ? EffectKind::kRemoveDir : EffectKind::kRemove;
     effect.path = path;
     output->effects.push_back(std::move(effect));
+    output->order_ns = entry.removed_ns;
+    output->sequence = entry.removed_sequence;
     return true;
   }
   // Something of another kind was there: it goes first.
-  if (replaced && existed && (!S_ISREG(st.st_mode) || S_ISDIR(entry.before.st.st_mode))) {
+  if (replaced && existed && entry.removed_ns != 0 &&
+      (!S_ISREG(st.st_mode) || S_ISDIR(entry.before.st.st_mode) ||
+       inside_removed_directory(e, path))) {
+    Output removal{entry.removed_ns, entry.removed_sequence, {}};
     Effect effect;
     effect.kind = S_ISDIR(entry.before.st.st_mode) ? EffectKind::kRemoveDir : EffectKind::kRemove;
     effect.path = path;
-    output->effects.push_back(std::move(effect));
+    removal.effects.push_back(std::move(effect));
+    others->push_back(std::move(removal));
   }
   if (S_ISREG(st.st_mode)) return describe_file(e, path, entry, st, output);
 
@@ -245,14 +281,23 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
     output->effects.push_back(std::move(effect));
     return true;
   }
+  output->order_ns = entry.made_ns;
+  output->sequence = entry.made_sequence;
   switch (st.st_mode & S_IFMT) {
     case S_IFDIR: {
       effect.kind = EffectKind::kMakeDir;
-      const bool times = effect.mtime_ns.has_value();
+      // What is put into it needs it writable; its own mode and times come last.
+      const uint32_t mode = effect.mode;
+      const bool finish = effect.mtime_ns.has_value() || (mode & 0700) != 0700;
+      effect.mode = mode | 0700;
       output->effects.push_back(effect);
-      if (times) {
+      if (finish) {
         effect.kind = EffectKind::kMeta;
-        output->effects.push_back(effect);
+        effect.mode = mode;
+        effect.set_mode = true;
+        Output last{std::numeric_limits<int64_t>::max(), ~entry.made_sequence, {}};
+        last.effects.push_back(effect);
+        others->push_back(std::move(last));
       }
       return true;
     }
@@ -329,7 +374,7 @@ void Recorder::record(Execution& e) {
   for (const auto& [path, entry] : e.paths) {
     if (entry.changed == 0) continue;
     Output output;
-    if (!describe(e, path, entry, &output)) {
+    if (!describe(e, path, entry, &output, &outputs)) {
       if (e.refusals.empty())
         ledger_.refuse(e, "output-unreadable", path.text, "it can't be described", false);
       return;
@@ -401,7 +446,7 @@ void Recorder::record(Execution& e) {
   for (const TreePath& path : left) {
     struct stat st {};
     if (observer.stat(path, &st) == 0)
-      observer.store().remember_own(e.weak.digest, observer.tree().root(), path.text,
+      observer.store().remember_own({}, observer.tree().root(), path.text,
                                     store::Stamp::of(st));
   }
 }

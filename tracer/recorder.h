@@ -30,11 +30,14 @@ class Recorder {
     uint64_t sequence;
     std::vector<store::Effect> effects;
   };
-  bool describe(Execution& e, const TreePath& path, const PathEntry& entry, Output* output);
+  bool describe(Execution& e, const TreePath& path, const PathEntry& entry, Output* output,
+                std::vector<Output>* others);
+  static bool inside_removed_directory(const Execution& e, const TreePath& path);
   bool describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
                      const struct stat& st, Output* output);
-  bool describe_link(Execution& e, const TreePath& path, const PathEntry& entry,
-                     const struct stat& st, store::Effect* effect);
+  // The name `path` is to be linked to; nothing when it is the one that is written.
+  std::optional<TreePath> link_target(const Execution& e, const TreePath& path,
+                                      const PathEntry& entry, const struct stat& st) const;
   void describe_attributes(const TreePath& path, const PathEntry& entry, const struct stat& st,
                            store::Effect* effect);
   std::optional<store::Digest> capture(Execution& e, const TreePath& path, const PathEntry& entry,

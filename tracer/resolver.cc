@@ -31,6 +31,15 @@ bool is_pseudo(const std::string& absolute) {
 
 Resolved Resolver::resolve(const std::string& base, const std::string& path, bool follow,
                            pid_t own_pid) {
+  Resolved result = walk(base, path, follow, own_pid);
+  if (result.err != ELOOP && result.err != ENOTDIR) return result;
+  // A directory that somebody outside made a link or a file.
+  known_.clear();
+  return walk(base, path, follow, own_pid);
+}
+
+Resolved Resolver::walk(const std::string& base, const std::string& path, bool follow,
+                        pid_t own_pid) {
   Resolved result;
   const std::string& root = observer_.tree().root();
   std::deque<std::string> rest;
@@ -120,10 +129,12 @@ Resolved Resolver::resolve(const std::string& base, const std::string& path, boo
   return result;
 }
 
-void Resolver::changed(const store::TreePath& path) {
+void Resolver::changed(const store::TreePath& path, bool redirects) {
+  if (redirects) ++generation_;
   const std::string absolute = path.absolute(observer_.tree().root());
   const auto known = known_.find(absolute);
   if (known == known_.end()) return;
+  ++generation_;
   // What lies below a directory that went away goes with it.
   if (known->second.step == Step::kDirectory)
     known_.clear();

@@ -38,16 +38,23 @@ class Resolver {
 
   // `base` is an absolute directory (cwd or a dirfd's link). With `follow` a link at the end is crossed.
   Resolved resolve(const std::string& base, const std::string& path, bool follow, pid_t own_pid);
-  // `path` was created, removed or renamed.
-  void changed(const store::TreePath& path);
+  // `path` was created, removed or renamed; `redirects`: what lies behind it may be elsewhere now (a
+  // link, a directory, a rename).
+  void changed(const store::TreePath& path, bool redirects = false);
+  // Grows whenever one text of a path may mean another file than before.
+  // Something was not as remembered: ask again.
+  void forget_all() { known_.clear(); }
+  uint64_t generation() const { return generation_; }
 
  private:
+  Resolved walk(const std::string& base, const std::string& path, bool follow, pid_t own_pid);
   enum class Step : uint8_t { kDirectory, kLink };
   struct Known {
     Step step;
     std::string target;
   };
   const store::Observer& observer_;
+  uint64_t generation_ = 0;
   std::unordered_map<std::string, Known> known_;  // by absolute canonical path
 };
 

@@ -28,7 +28,10 @@ CallEvent make_event(Tid tid, int number, const std::array<uint64_t, 6>& args) {
   const auto path = [&](const PathArg& arg) -> std::optional<std::string> {
     if (arg.path < 0) return std::nullopt;
     const uint64_t address = args[static_cast<size_t>(arg.path)];
-    return address == 0 ? std::nullopt : read_string(tid, RemotePtr{address});
+    if (address == 0) return std::nullopt;
+    std::optional<std::string> text = read_string(tid, RemotePtr{address});
+    if (!text && errno == EPERM) event.unreadable = true;
+    return text;
   };
   event.first = path(event.row->first);
   event.second = path(event.row->second);

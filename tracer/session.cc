@@ -177,6 +177,7 @@ void TracedSession::on_stop(Tid tid, int status) {
         const std::lock_guard guard(lock_);
         if (!lineage_.contains(tid.value)) {
           early_children_.insert(tid.value);
+          adopt_orphans();
           return;  // until its parent's event tells whose it is
         }
       }
@@ -231,6 +232,8 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
         }
         return resume(tid);
       }
+      if (signal == SIGPIPE)
+        ledger_.refuse(*process.execution, "stream-closed", "", "nobody read what it wrote", true);
       if (thread->big_write) interpreter_.signal_during_write(process);
     }
   }
@@ -307,6 +310,25 @@ void TracedSession::on_exit(Tid tid, int status, uint64_t cpu_ns) {
     return;
   }
   process_ended(*process, status, cpu_ns);
+  adopt_orphans();
+}
+
+// A parent killed inside fork() never tells of its child.
+void TracedSession::adopt_orphans() {
+  for (auto child = early_children_.begin(); child != early_children_.end();) {
+    const Tid tid{*child};
+    const std::optional<Credentials> who = read_credentials(tid);
+    if (who && (lineage_.process(who->parent) != nullptr || lineage_.process(who->tgid) != nullptr)) {
+      ++child;
+      continue;
+    }
+    child = early_children_.erase(child);
+    if (!who) continue;
+    ledger_.refuse_all("lineage-lost", "a process was killed while it forked");
+    lineage_.add_process(tid.value, ledger_.session());
+    ++ledger_.session().live;
+    resume(tid);
+  }
 }
 
 void TracedSession::process_ended(Process& process, int status, uint64_t cpu_ns) {
@@ -351,6 +373,8 @@ void TracedSession::finish_execution(Execution& e) {
                      false);
     if (options_.read_only) ledger_.refuse(e, "read-only", "", "--read-only records nothing", false);
     recorder_.record(e);
+    for (const store::Reason& reason : e.refusals)
+      if (reason.code == "input-changed") resolver_.forget_all();
   }
   ExecutionReport report;
   report.id = e.id;

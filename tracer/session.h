@@ -63,7 +63,10 @@ struct SessionOptions {
 
 // The classic BPF program (an array of struct sock_filter as bytes) the client installs with
 // seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) once it is seized.
-Result<std::string> filter_program();
+// `given`: descriptors above 2 the command is started with; reading them is reported.
+Result<std::string> filter_program(const std::vector<int>& given);
+// Those of a process that survive an exec.
+std::vector<int> given_descriptors(pid_t pid);
 
 class Session {
  public:

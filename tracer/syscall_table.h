@@ -34,8 +34,11 @@ enum class Meaning : uint8_t {
   kListXattr,    // path
   kGetDents,     // fd
   kGetCwd,
-  kRead,         // fd 0 only
+  kRead,         // fd 0, 5 to 9 and those the command was given; lseek also on 1 and 2
   kMap,          // mmap of fd 0 only
+  kResize,       // ftruncate, fallocate
+  kFchdir,
+  kPrctl,        // PR_SET_DUMPABLE
   kWrite,        // fd, buffer, size
   kWriteV,       // fd, iovec, count
   kSend,         // sendto, sendmsg, sendmmsg on a descriptor: a write where it is a stream

@@ -1,4 +1,5 @@
 #include "tracer/tracee.h"
+#include "tracer/session.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -138,6 +139,15 @@ std::optional<FdInfo> fd_info(Tid tid, int fd) {
   info.offset = std::strtoll(text.c_str() + pos + 4, nullptr, 10);
   info.flags = static_cast<int>(std::strtol(text.c_str() + flags + 6, nullptr, 8));
   return info;
+}
+
+std::vector<int> given_descriptors(pid_t pid) {
+  std::vector<int> given;
+  for (const OpenFd& open : open_fds(Tid{pid})) {
+    const std::optional<FdInfo> info = fd_info(Tid{pid}, open.fd);
+    if (open.fd > 2 && info && (info->flags & O_CLOEXEC) == 0) given.push_back(open.fd);
+  }
+  return given;
 }
 
 UniqueFd duplicate_fd(pid_t pid, int fd) {

@@ -32,11 +32,11 @@ fetch_lua() {
     done
     apt+=(-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/apt/parts"
       -o Dir::State::lists="$work/apt/lists" -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache=)
-    timeout 120 "${apt[@]}" update > /dev/null 2>&1
+    timeout 120 "${apt[@]}" update > /dev/null 2>&1 || return 1
   fi
-  timeout 120 "${apt[@]}" source --download-only lua5.4 > /dev/null 2>&1
+  timeout 120 "${apt[@]}" source --download-only lua5.4 > /dev/null 2>&1 || return 1
   mkdir -p "$work/project"
-  tar xf lua5.4_*.orig.tar.* -C "$work/project" --strip-components=1
+  tar xf lua5.4_*.orig.tar.* -C "$work/project" --strip-components=1 || return 1
   cd "$work/project"
   printf '*.o\n*.a\nsrc/lua\nsrc/luac\n' > .gitignore
 }
@@ -61,7 +61,7 @@ generate_project() {
 }
 
 name="Lua"
-if ! (set -e; fetch_lua); then
+if ! fetch_lua; then
   name="40 generated C files (Lua's source could not be fetched)"
   generate_project
 fi
@@ -78,7 +78,7 @@ build() { # PREFIX...: from a clean tree; leaves the time in $seconds
   "$@" make -C src -j"$(nproc)" linux > "$work/make.log" 2> "$work/err.log" < /dev/null || status=$?
   seconds=$(awk -v us=$(($(now) - start)) 'BEGIN { printf "%.2f", us / 1e6 }')
   if [ $status -ne 0 ]; then
-    tail -20 "$work/make.log" "$work/err.log" >&2
+    cat "$work/make.log" "$work/err.log" | tail -n 30 >&2
     exit 1
   fi
 }
