@@ -81,4 +81,15 @@ KeepSetIdBits::~KeepSetIdBits() {
   if (t_state.privileged) set_caps(t_state.reduced);
 }
 
+HonourModes::HonourModes() {
+  if (!t_state.privileged) return;
+  __user_cap_data_struct less[2] = {t_state.reduced[0], t_state.reduced[1]};
+  less[0].effective &= ~(1u << CAP_DAC_OVERRIDE);
+  set_caps(less);
+}
+
+HonourModes::~HonourModes() {
+  if (t_state.privileged) set_caps(t_state.reduced);
+}
+
 }  // namespace pcache::fusefs

@@ -42,4 +42,14 @@ class KeepSetIdBits {
   KeepSetIdBits& operator=(const KeepSetIdBits&) = delete;
 };
 
+// The calling thread cannot override file modes while this lives: what it gives the kernel as a
+// backing file (credentials and all) can then not be opened for writing if its mode is 0400.
+class HonourModes {
+ public:
+  HonourModes();
+  ~HonourModes();
+  HonourModes(const HonourModes&) = delete;
+  HonourModes& operator=(const HonourModes&) = delete;
+};
+
 }  // namespace pcache::fusefs

@@ -149,8 +149,9 @@ class MountImpl final : public Mount {
   void open_blob(fuse_req_t req, const At& at, const fuse_file_info& fi, const ServedRef& served);
   void reply_open(fuse_req_t req, std::unique_ptr<Handle> handle, const fuse_file_info& fi,
                   const fuse_entry_param* entry, int backing_source);
-  // A backing id with a reference for a new handle; 0: ordinary I/O.
-  int acquire_backing(Node& node, int source_fd);
+  // A backing id with a reference for a new handle; 0: ordinary I/O; -ESTALE: the node's is a
+  // blob's, which a writer must not get.
+  int acquire_backing(Node& node, const Handle& handle, int source_fd);
   void close_handle(std::unique_ptr<Handle> handle);
   int handle_fd(Handle& handle, int* err);
   bool may_keep_cache(Node& node, int fd);

@@ -188,7 +188,7 @@ void NodeTable::evict_some_locked() {
     const NodeRef node = clock_.front().lock();
     clock_.pop_front();
     if (!node || !node->fd_) continue;
-    const bool keep = node->used_ || node->pinned_ || node->names_.empty() ||
+    const bool keep = node->used_ || node->pinned_ || node->pins_ > 0 || node->names_.empty() ||
                       node->handles.load() > 0 || node->has_served.load();
     node->used_ = false;
     // The birth time is what tells the inode from a later one with the same number.
@@ -254,14 +254,20 @@ void NodeTable::detach(const NodeRef& node) {
   node->pinned_ = true;
 }
 
-void NodeTable::pin(uint64_t parent, std::string_view name) {
-  const NodeRef node = child(parent, name);
-  if (!node) return;
+NodeTable::Pin::Pin(NodeTable& table, uint64_t parent, std::string_view name)
+    : table_(table), node_(table.child(parent, name)) {
+  if (!node_) return;
   int err = 0;
-  const FdRef fd = descriptor(node, &err);
-  std::lock_guard lock(mutex_);
-  if (fd && !node->fd_) node->fd_ = fd;
-  node->pinned_ = true;
+  const FdRef fd = table_.descriptor(node_, &err);
+  std::lock_guard lock(table_.mutex_);
+  if (fd && !node_->fd_) node_->fd_ = fd;
+  ++node_->pins_;
+}
+
+NodeTable::Pin::~Pin() {
+  if (!node_) return;
+  std::lock_guard lock(table_.mutex_);
+  --node_->pins_;
 }
 
 bool NodeTable::path_locked(uint64_t id, std::string* out) {

@@ -68,8 +68,9 @@ class Node {
   std::shared_ptr<Served> served;  // the contents come from a blob
   bool detached = false;           // left to old readers of a blob; a write open gives ESTALE
   int backing_id = 0;
-  uint32_t backing_refs = 0;  // passthrough handles
-  uint32_t cached_refs = 0;   // handles with ordinary I/O
+  bool backing_is_blob = false;  // never to be written through
+  uint32_t backing_refs = 0;     // passthrough handles
+  uint32_t cached_refs = 0;      // handles with ordinary I/O
   struct timespec seen_mtime {
   }, seen_ctime{};  // of the contents that the kernel may have cached
   off_t seen_size = -1;
@@ -80,7 +81,8 @@ class Node {
   std::vector<NodeName> names_;
   FdRef fd_;
   bool used_ = false;
-  bool pinned_ = false;   // no name leads to it any more
+  bool pinned_ = false;   // its names do not lead to it
+  int pins_ = 0;          // its names are about to change
   int64_t birth_ns_ = 0;  // known once the descriptor was taken back
 };
 using NodeRef = std::shared_ptr<Node>;
@@ -111,8 +113,18 @@ class NodeTable {
                std::string_view new_name, bool exchange);
   // Makes the next look-up of this inode create a new node.
   void detach(const NodeRef& node);
-  // The name is about to go away: makes sure that the node can still be reached by descriptor.
-  void pin(uint64_t parent, std::string_view name);
+  // While a name changes or goes away its node must stay reachable by descriptor.
+  class Pin {
+   public:
+    Pin(NodeTable& table, uint64_t parent, std::string_view name);
+    ~Pin();
+    Pin(const Pin&) = delete;
+    Pin& operator=(const Pin&) = delete;
+
+   private:
+    NodeTable& table_;
+    NodeRef node_;
+  };
 
   // Path relative to the root by one of the names; nothing for a node without.
   std::optional<std::string> path(uint64_t id);

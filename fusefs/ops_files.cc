@@ -86,17 +86,30 @@ void MountImpl::once_published(fuse_req_t req, const ServedRef& served,
   if (served_.when_published(served, resume) == 0) resume(0);
 }
 
-int MountImpl::acquire_backing(Node& node, int source_fd) {
+int MountImpl::acquire_backing(Node& node, const Handle& handle, int source_fd) {
   std::lock_guard lock(node.io);
   if (node.backing_refs > 0) {
+    if (node.backing_is_blob && handle.write) return -ESTALE;
     ++node.backing_refs;
     return node.backing_id;
   }
   if (node.cached_refs > 0) return 0;
-  const int id = Kernel::open_backing(session_fd_, source_fd);
+  int id = 0;
+  if (handle.served) {
+    const HonourModes honour;
+    id = Kernel::open_backing(session_fd_, source_fd);
+  } else {
+    id = Kernel::open_backing(session_fd_, source_fd);
+  }
   if (id <= 0) return 0;
   node.backing_id = id;
   node.backing_refs = 1;
+  node.backing_is_blob = handle.served != nullptr;
+  if (handle.served) {
+    // It may have been published, and the node made ordinary, since this open began.
+    node.served = handle.served;
+    node.has_served.store(true, std::memory_order_release);
+  }
   return id;
 }
 
@@ -125,14 +138,21 @@ void MountImpl::reply_open(fuse_req_t req, std::unique_ptr<Handle> handle, const
     node.writers.fetch_add(1);
     write_handles_.fetch_add(1);
   }
-  int backing = kernel_.passthrough() ? acquire_backing(node, source) : 0;
+  const int backing = kernel_.passthrough() ? acquire_backing(node, *handle, source) : 0;
   handle->passthrough = backing > 0;
-  if (backing == 0) {
+  if (backing <= 0) {
     {
       std::lock_guard lock(node.io);
       ++node.cached_refs;
     }
     int err = 0;
+    if (backing < 0) {
+      const NodeRef stale = handle->node;
+      close_handle(std::move(handle));
+      if (const ServedRef served = served_of(stale)) detach(stale, served);
+      fuse_reply_err(req, ESTALE);
+      return;
+    }
     if (!handle->fd && !handle->served && handle_fd(*handle, &err) < 0) {
       close_handle(std::move(handle));
       if (entry != nullptr) nodes_.forget(entry->ino, 1);

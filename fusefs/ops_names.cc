@@ -201,7 +201,7 @@ void MountImpl::op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
     fuse_reply_err(req, err);
     return;
   }
-  nodes_.pin(parent_ino, name);
+  const NodeTable::Pin pin(nodes_, parent_ino, name);
   if (!served_.drop(parent.node->key, name) && ::unlinkat(parent.get(), name, 0) != 0) err = errno;
   post_name(req, TreeOp::kRemove, parent, name, err);
   if (err == 0) nodes_.unlinked(parent_ino, name);
@@ -215,7 +215,7 @@ void MountImpl::op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char* name
     fuse_reply_err(req, err);
     return;
   }
-  nodes_.pin(parent_ino, name);
+  const NodeTable::Pin pin(nodes_, parent_ino, name);
   struct stat st {};
   if (served_.any() && ::fstatat(parent.get(), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
       served_.has_entries(InodeKey::of(st))) {
@@ -257,8 +257,8 @@ int MountImpl::rename_lower(const At& from, const std::string& name, const At& t
 
 void MountImpl::do_rename(fuse_req_t req, const At& from, const std::string& name, const At& to,
                           const std::string& new_name, unsigned int flags) {
-  nodes_.pin(from.node->id, name);
-  nodes_.pin(to.node->id, new_name);
+  const NodeTable::Pin source(nodes_, from.node->id, name);
+  const NodeTable::Pin target(nodes_, to.node->id, new_name);
   const int err = rename_lower(from, name, to, new_name, flags);
   post_name(req, TreeOp::kRename, from, name, err);
   post_name(req, TreeOp::kRename, to, new_name, err);

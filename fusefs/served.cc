@@ -102,8 +102,12 @@ void ServedFiles::set_times(const ServedRef& served, const struct timespec times
   (void)::futimens(served->file.get(), times);
   struct stat st {};
   if (::fstat(served->file.get(), &st) != 0) return;
-  if (times[0].tv_nsec != UTIME_OMIT) served->times[0] = st.st_atim;
-  if (times[1].tv_nsec != UTIME_OMIT) served->times[1] = st.st_mtim;
+  // A given time is taken as given: the worker's writes may have moved the inode's already.
+  const struct timespec now[2] = {st.st_atim, st.st_mtim};
+  for (int i = 0; i < 2; ++i) {
+    if (times[i].tv_nsec == UTIME_OMIT) continue;
+    served->times[i] = times[i].tv_nsec == UTIME_NOW ? now[i] : times[i];
+  }
 }
 
 int ServedFiles::add(UniqueFd dir_fd, const InodeKey& dir, const std::string& name,
@@ -372,6 +376,11 @@ void ServedFiles::finish(const ServedRef& served, int err, std::unique_lock<std:
       err = ESTALE;
       changed = true;
     }
+  }
+  if (err != 0 && served->state.load() == ServedState::kPending) {
+    // A copy that failed must not keep the disk full.
+    (void)::ftruncate(served->file.get(), 0);
+    served->copied = 0;
   }
   served->error = err;
   served->urgent = false;

@@ -2,8 +2,8 @@
 // line, each answered by one line on stdout ("ok ..." or "error ..."). Ends, after unmounting, on
 // SIGTERM, on end of input or when the mount is taken away. Prints "mounted passthrough=0|1" first.
 //
-//   serve REL FILE   brings FILE's contents back as REL      publish REL    drop REL    digest REL
-//   invalidate REL   invalidate-all   publish-all   stat REL   list REL   status   unmount   lazy
+//   serve REL FILE [MODE]   brings FILE's contents back as REL      publish REL    drop REL digest
+//   REL invalidate REL   invalidate-all   publish-all   stat REL   list REL   status   unmount lazy
 //   listen           starts collecting what a TreeListener is told
 //   events           what was collected since, as "tid:op:rel:1|0" words
 #include <fcntl.h>
@@ -62,22 +62,24 @@ std::string errno_answer(int err) {
   return err == 0 ? "ok" : std::string("error ") + std::strerror(err);
 }
 
-std::string serve(Mount& mount, const std::string& rel, const std::string& file) {
+std::string serve(Mount& mount, const std::string& rel, const std::string& file,
+                  const std::string& mode) {
   UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat st {};
   if (!fd || ::fstat(fd.get(), &st) != 0) return errno_answer(errno);
   const pcache::store::Digest digest{static_cast<uint64_t>(st.st_size), 7};
-  const int err = mount.serve(rel, digest, std::move(fd), static_cast<uint64_t>(st.st_size),
-                              st.st_mode & 07777);
+  const int err = mount.serve(
+      rel, digest, std::move(fd), static_cast<uint64_t>(st.st_size),
+      mode.empty() ? st.st_mode & 07777 : static_cast<mode_t>(std::stoul(mode, nullptr, 8)));
   if (err == 0) mount.invalidate(rel);
   return errno_answer(err);
 }
 
 std::string obey(Mount& mount, const std::string& line) {
   std::istringstream words(line);
-  std::string command, rel, file;
-  words >> command >> rel >> file;
-  if (command == "serve") return serve(mount, rel, file);
+  std::string command, rel, file, mode;
+  words >> command >> rel >> file >> mode;
+  if (command == "serve") return serve(mount, rel, file, mode);
   if (command == "publish") return errno_answer(mount.publish(rel));
   if (command == "drop") {
     const bool dropped = mount.drop_served(rel);

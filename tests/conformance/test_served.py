@@ -243,6 +243,73 @@ def readers_while_publishing(mode, directory):
             mode.run(["cmp", source, f"o{i}"], cwd=directory)
 
 
+def blobs_stay_whole(mode, directory):
+    """However opens for reading and for writing fall together, no write reaches a blob."""
+    source = blob(mode, MIB, "whole")
+    os.chmod(source, 0o400)
+    path = os.path.join(directory, "f")
+    problems = []
+
+    def attempt(open_mode):
+        for _ in range(6):
+            try:
+                with open(path, open_mode) as file:
+                    if open_mode == "rb":
+                        equal(len(file.read()), MIB, "size read")
+                    else:
+                        file.write(b"WRITTEN")
+            except (OSError, AssertionError) as error:
+                problems.append(f"{open_mode}: {error}")
+
+    with Host(mode, directory) as host:
+        want = hashlib.md5(open(source, "rb").read()).hexdigest()
+        for _ in range(40):
+            host.tell(f"serve f {source} 644")
+            threads = [threading.Thread(target=attempt, args=(m,))
+                       for m in ("rb", "r+b", "rb", "r+b", "rb")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+                assert not thread.is_alive(), "an open hangs"
+            equal(hashlib.md5(open(source, "rb").read()).hexdigest(), want, "the blob")
+            with open(path, "rb") as file:
+                equal(file.read(7), b"WRITTEN", "what was written")
+            os.unlink(path)
+    equal(problems, [], "problems")
+
+
+def a_full_disk_publishes_later(mode, directory):
+    if os.geteuid() != 0:
+        return  # needs a small file system of its own
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", directory], check=True)
+    try:
+        small = os.path.join(directory, "small")
+        os.mkdir(small)
+        with open(os.path.join(directory, "ballast"), "wb") as file:
+            file.write(b"b" * (6 * MIB))
+        source = blob(mode, 4 * MIB, "full")
+        with Host(mode, small) as host:
+            host.tell(f"serve out {source}")
+            with open(os.path.join(small, "out"), "rb") as file:
+                file.seek(3 * MIB)
+                equal(int.from_bytes(file.read(8), "little"), 3, "read")
+            equal(host.ask("publish out"), "error No space left on device", "publish")
+            assert "No space left" in host.ask("unmount"), "unmount without room"
+            try:
+                open(os.path.join(small, "out"), "ab").close()
+                raise AssertionError("a write open without room")
+            except OSError as error:
+                equal(error.errno, 28, "errno")
+            equal(os.stat(os.path.join(small, "out")).st_size, 4 * MIB, "still served")
+            os.unlink(os.path.join(directory, "ballast"))
+            host.tell("publish out")
+            host.tell("unmount")
+        mode.run(["cmp", source, "out"], cwd=small)
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
 def runs_as_a_program(mode, directory):
     with Host(mode, directory) as host:
         path = os.path.join(mode.work, "true-copy")
@@ -258,4 +325,5 @@ def runs_as_a_program(mode, directory):
 
 run_tests(Mode(), [read_while_pending, write_open_publishes, write_open_beside_a_reader,
                    unlink_and_replace, rename_and_link, crash_leaves_nothing, unmount_waits,
-                   readers_while_publishing, runs_as_a_program])
+                   readers_while_publishing, blobs_stay_whole, a_full_disk_publishes_later,
+                   runs_as_a_program])
