@@ -131,6 +131,19 @@ TEST(SyscallTable, PathArgumentsAreWhereTheCallHasThem) {
   EXPECT_EQ(arguments("execveat"), (A{0, 1, -1, -1, 4}));
 }
 
+// tests/programs has a program for each call that changes something.
+TEST(SyscallTable, WhatChangesSomethingHasAProgram) {
+  std::ifstream file(PROGRAMS "/calls.c");
+  std::stringstream text;
+  text << file.rdbuf();
+  ASSERT_FALSE(text.str().empty());
+  for (const SyscallRow& row : syscall_table()) {
+    if (row.trap != Trap::kTrace) continue;
+    const std::string call = "SYS_" + std::string(row.name) + ",";
+    EXPECT_NE(text.str().find(call), std::string::npos) << row.name;
+  }
+}
+
 // Runs the classic BPF program as the kernel would, so that each action is seen by itself.
 class Filter : public ::testing::Test {
  protected:
@@ -198,6 +211,7 @@ TEST_F(Filter, FollowsTheTable) {
       case Meaning::kRandom:
       case Meaning::kIoctl:
       case Meaning::kDup:
+      case Meaning::kPrctl:
         continue;
       default:
         break;
@@ -260,6 +274,11 @@ TEST_F(Filter, OfIoctlAndFcntlOnlyWhatCounts) {
   EXPECT_EQ(action(__NR_fcntl, {1, F_DUPFD}), kTrace);
   EXPECT_EQ(action(__NR_fcntl, {1, F_GETFL}), kAllow);
   EXPECT_EQ(action(__NR_dup2, {1, 2}), kTrace);
+}
+
+TEST_F(Filter, OfPrctlOnlyWhatHidesTheProcess) {
+  EXPECT_EQ(action(__NR_prctl, {PR_SET_DUMPABLE, 0}), kNotify);
+  EXPECT_EQ(action(__NR_prctl, {PR_SET_NAME, 1}), kAllow);
 }
 
 TEST_F(Filter, OfRandomBytesOnlyThoseWaitedFor) {

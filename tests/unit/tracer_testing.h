@@ -45,15 +45,15 @@ class LedgerTest : public store::StoreTest {
   Execution& open() { return open(ledger_->session()); }
 
   // --- observing, as the interpreter does it ---
-  void look_content(Execution& e, const std::string& path, bool blind = false) {
+  void look_content(Execution& e, const std::string& path, Asker asker = Asker::kOther) {
     struct stat st {};
     const int err = observer_->stat({path}, &st);
-    ledger_->observe_content(e, {path}, err, st, blind);
+    ledger_->observe_content(e, {path}, err, st, asker);
   }
   void look(Execution& e, FactKind kind, const std::string& path, uint32_t param = 0,
-            bool blind = false) {
+            Asker asker = Asker::kOther) {
     const FactKey key{kind, {path}, param, {}};
-    ledger_->observe(e, key, observer_->observe(key, e.weak.digest), blind);
+    ledger_->observe(e, key, observer_->observe(key, e.weak.digest), asker);
   }
   void look_list(Execution& e, const std::string& path) {
     std::vector<store::DirEntry> entries;

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Each system call that changes something, run by itself: cold, warm, and after changes that matter.
+
+    check.py PCACHE CALLS LOOKS [GROUP...]
+
+A case is a list of calls (calls.c, looks.c), what is there before, and variants of that ("## " in
+front of what is done after all times were set to one moment). The truth is the same
+program without pcache. What pcache leaves behind must equal it in every state: the first time, at a
+hit, in each variant, and back in the first state. A case also says whether the second run must hit.
+"""
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+
+EPOCH = 1_000_000_000
+GROUPS = {}
+
+
+class Case:
+    def __init__(self, group, calls, setup="", variants=(), refused=None):
+        self.calls, self.setup, self.variants, self.refused = calls.split(), setup, variants, refused
+        self.looks = group in ("looks", "reads")
+        GROUPS.setdefault(group, []).append(self)
+
+    def __str__(self):
+        return " ".join(self.calls)
+
+
+A = "printf alpha > a"
+AB = A + "; printf beta > b"
+DA = "mkdir d; printf alpha > d/a"
+NO_A = "true"
+A2 = "printf other > a"
+
+# --- names ---
+Case("names", "rename", A, [AB, NO_A, A2, "mkdir a", A + "; mkdir b"])
+Case("names", "renameat", DA + "; mkdir e", [DA, DA + "; mkdir e; printf x > e/b"])
+Case("names", "renameat2", A, [AB, NO_A])
+Case("names", "renameat2_noreplace", A, [AB, NO_A])
+Case("names", "renameat2_exchange", AB, [A], refused="exchanges-names")
+Case("names", "mkdir open_in_new rename_dir", "true", ["mkdir new", "mkdir moved", "touch moved"])
+Case("names", "rename_old_dir", DA, ["mkdir d", "true"], refused="renames-directory")
+Case("names", "link", A, [AB, NO_A, A2, A + "; ln a c"])
+Case("names", "linkat", DA + "; mkdir e", [DA, DA + "; mkdir e; touch e/b"])
+Case("names", "linkat_follow", A + "; ln -s a l", ["ln -s a l", A, A + "; ln -s x l"])
+Case("names", "linkat_nofollow", A + "; ln -s a l", ["ln -s a l", A])
+Case("names", "symlink", A, [AB, NO_A])
+Case("names", "symlinkat", "mkdir d", ["true", "mkdir d; touch d/b"])
+Case("names", "unlink", A, [NO_A, A2, "ln -s x a", "mkdir a", A + "; ln a c"])
+Case("names", "unlinkat", DA, ["mkdir d", "true"])
+Case("names", "unlinkat_dir", "mkdir d", [DA, "true", "touch d"])
+Case("names", "rmdir", "mkdir d", [DA, "true", "ln -s x d"])
+Case("names", "mkdir", "true", ["mkdir new", "touch new"])
+Case("names", "umask mkdirat", "mkdir d", ["true", "mkdir -p d/new"])
+Case("names", "mknod", "true", ["touch b"])
+Case("names", "mknodat_fifo", "mkdir d", ["true", "mkdir d; touch d/fifo"])
+Case("names", "unlink open_trunc rename", A, [NO_A, AB])
+Case("names", "link unlink", A, [AB, A2])
+Case("names", "creat rename", A, [AB])
+
+# --- contents ---
+Case("contents", "creat", "true", ["printf old > b", "printf old > b; chmod 600 b", "mkdir b",
+                                   "touch c; ln -s c b", "printf old > b; ln b c"])
+Case("contents", "open_trunc", "true", ["printf old > b", "printf old > b; chmod 755 b",
+                                        "printf old > b; ln b c"])
+Case("contents", "umask open_trunc", "true", ["printf old > b"])
+Case("contents", "open_excl", "true", ["printf old > b"])
+Case("contents", "open_append", A, [A2, NO_A])
+Case("contents", "open_append open_append", A, [A2])
+Case("contents", "open_over", A, [A2, NO_A])
+Case("contents", "open_only_trunc", A, [A2, NO_A, A + "; chmod 600 a"])
+Case("contents", "open_creat_read", "true", ["printf old > b"])
+Case("contents", "openat", "mkdir d", ["true", "mkdir d; printf old-and-longer > d/b"])
+Case("contents", "open_by_link", "ln -s b l", ["ln -s c l", "printf x > b; ln -s b l", "true"])
+Case("contents", "open_by_proc", "true", ["printf old > b"])
+Case("contents", "openat2", "true", ["printf old > b", "printf old > b; chmod 600 b"])
+Case("contents", "truncate", A, [A2, NO_A, "printf x > a"])
+Case("contents", "truncate_longer", A, [A2])
+Case("contents", "truncate_zero", A, [A2, A + "; chmod 700 a", NO_A])
+Case("contents", "ftruncate", A, [A2, NO_A])
+Case("contents", "fallocate", A, [A2])
+Case("contents", "pwrite", A, [A2, NO_A])
+Case("contents", "writev", "true", ["printf old-and-longer > b"])
+Case("contents", "mmap", A, [A2, NO_A])
+Case("contents", "copy_file_range", A, [A2, AB])
+Case("contents", "sendfile", A, [A2, AB])
+Case("contents", "splice", A, [A2, AB])
+Case("contents", "sendfile_stdout", A, [A2])
+
+# --- attributes ---
+Case("attributes", "chmod", A, [A + "; chmod 600 a", A2, NO_A])
+Case("attributes", "chmod_dir", "mkdir d", [DA, "true"])
+Case("attributes", "fchmod", A, [A2, NO_A])
+Case("attributes", "fchmodat", DA, ["true"])
+Case("attributes", "fchmodat2", A, [A2, "ln -s x a"])
+Case("attributes", "chmod_libc_nofollow", A, [A2, "ln -s x a"])
+Case("attributes", "utimensat", A, [A2, NO_A])
+Case("attributes", "utimensat_link", "ln -s x l", [A + "; ln -s a l", "touch l"])
+Case("attributes", "utimensat_fd", A, [A2])
+Case("attributes", "utimensat_now", A, [A2, NO_A])
+Case("attributes", "utimensat_dir", "mkdir d", [DA])
+Case("attributes", "utime", A, [NO_A])
+Case("attributes", "utimes", A, [NO_A])
+Case("attributes", "futimesat", DA, ["true"])
+Case("attributes", "creat utimensat chmod", A, [NO_A])
+XATTR = A + "; setfattr -n user.old -v 1 a"
+Case("attributes", "setxattr", A, [XATTR, NO_A])
+Case("attributes", "lsetxattr", A, [XATTR, A + "; setfattr -n user.x -v 9 a"])
+Case("attributes", "fsetxattr", A, [XATTR])
+Case("attributes", "removexattr", XATTR, [A, NO_A])
+Case("attributes", "lremovexattr", XATTR, [A])
+Case("attributes", "fremovexattr", XATTR, [A])
+if os.geteuid() == 0:
+    Case("owners", "chown", A, [A + "; chown 5:6 a", NO_A])
+    Case("owners", "lchown", "ln -s x l", [A + "; ln -s a l", "true"])
+    Case("owners", "fchown", A, [A + "; chown 5:6 a"])
+    Case("owners", "fchownat", "ln -s x l", ["true"])
+    Case("owners", "chown chmod open_append", A, [A2])
+
+# --- where it is ---
+Case("places", "chdir open_trunc", "mkdir d", ["true", "mkdir e; ln -s e d"])
+Case("places", "fchdir open_trunc", "mkdir d", ["true", "mkdir e; ln -s e d"])
+Case("places", "dup dup2 dup3 fcntl", "true")
+Case("places", "dup fcntl dup2_swap", "true")
+Case("places", "mkdir open_in_new", "true", ["mkdir new", "touch new", "mkdir new; touch new/b"])
+
+# --- looking ---
+LATER = " ## touch -d @1100000000 a"
+A_SIZE, A_X, A_LINK = "printf longer-alpha > a", A + "; chmod 755 a", A + "; ln a c"
+Case("looks", "stat", A, [NO_A, A_SIZE, A_X, A_LINK, A + LATER, "mkdir a", A + "; mv a b; ln -s b a"])
+Case("looks", "lstat", "ln -s a l", [A + "; ln -s a l", "touch l", "true"])
+Case("looks", "lstat_dot", "mkdir d e; chmod 700 e; ln -s d l",
+     ["mkdir d e; chmod 700 e; ln -s e l", "touch l", "ln -s x l"])
+Case("looks", "stat_link", A + "; ln -s a l", ["ln -s a l", A_SIZE + "; ln -s a l", A, AB + "; ln -s b l"])
+Case("looks", "stat_slash", A, ["mkdir a", NO_A])
+Case("looks", "stat_below", DA, ["mkdir d", "touch d", "true", "mkdir e; ln -s e d"])
+Case("looks", "stat_dotdot", A + "; mkdir d", [A, A + "; touch d", "mkdir -p x/y; touch x/a; ln -s x/y d"])
+Case("looks", "stat_proc", A, [NO_A, A_SIZE])
+Case("looks", "newfstatat", DA, ["mkdir d", "true", DA + "; chmod 600 d/a"])
+Case("looks", "fstat_of_path", A, [A_SIZE, A_X, A + LATER, NO_A])
+Case("looks", "fstat_of_dir", "mkdir d", ["mkdir d; chmod 700 d", "true"])
+Case("looks", "statx", A, [A_SIZE, A + LATER, NO_A])
+Case("looks", "access", A, [NO_A, "ln -s x a"])
+Case("looks", "access_x", A, [A_X, NO_A])
+Case("looks", "faccessat", DA, ["mkdir d", "true"])
+Case("looks", "faccessat2", "ln -s a l", ["true", "touch l"])
+Case("looks", "readlink", "ln -s a l", ["ln -s b l", "touch l", "true"])
+Case("looks", "readlinkat", "mkdir d; ln -s a d/l", ["mkdir d; ln -s b d/l", "true"])
+X = "; setfattr -n user.x -v one a"
+for name in ("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr"):
+    Case("looks", name, A + X, [A, NO_A, A + "; setfattr -n user.x -v two a",
+                               A + "; setfattr -n user.xx -v one a",
+                               A + "; printf x > b; setfattr -n user.x -v two b; ln -sf b a"])
+Case("looks", "open_dir_fails", A, ["mkdir d", "touch d", "ln -s . d"])
+Case("looks", "open_nofollow", "ln -s a l", ["touch l", "true"])
+Case("looks", "chdir", "mkdir d", ["true", "touch d", "ln -s . d"])
+Case("reads", "open", A, [A2, NO_A, "mkdir a", AB + "; rm a; ln -s b a", A + " ## touch a"])
+Case("reads", "openat", DA, ["mkdir d; printf x > d/a", "true"])
+Case("reads", "open_link", A + "; ln -s a l", [A2 + "; ln -s a l", "ln -s a l", AB + "; ln -s b l"])
+Case("reads", "open_path_then_read", A, [A2, NO_A])
+Case("reads", "open_proc_cwd", A, [A2, NO_A])
+Case("reads", "openat2", A, [A2, NO_A])
+Case("reads", "mmap", A, [A2, NO_A])
+for name in ("getdents", "getdents64"):
+    Case("reads", name, DA, [DA + "; touch d/b", "mkdir d", "true", "touch d", "mkdir e; ln -s e d"])
+Case("reads", "getcwd", "mkdir d e; ln -s d l", ["mkdir d e; ln -s e l", "true"])
+Case("reads", "connect", "true", ["touch socket"])
+Case("reads", "execve", "printf '#!/bin/echo one\\n' > script; chmod 755 script",
+     ["true", "printf '#!/bin/echo two\\n' > script; chmod 755 script",
+      "printf '#!/bin/echo one\\n' > script"])
+
+
+def snapshot(root):
+    state, inodes = {}, {}
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            rel = os.path.relpath(path, root)
+            if rel == ".git" or rel.startswith(".git/"):
+                continue
+            st = os.lstat(path)
+            entry = [stat.filemode(st.st_mode), st.st_uid, st.st_gid]
+            if stat.S_ISREG(st.st_mode):
+                with open(path, "rb") as file:
+                    entry.append(hashlib.sha1(file.read()).hexdigest())
+                inodes.setdefault(st.st_ino, []).append(rel)
+                entry.append({n: os.getxattr(path, n).hex() for n in os.listxattr(path)})
+            if stat.S_ISLNK(st.st_mode):
+                entry.append(os.readlink(path))
+            # Times that were set count; the others are of now or of the setup.
+            if st.st_mtime < 1.6e9 and not stat.S_ISDIR(st.st_mode) or rel == "d":
+                entry.append(st.st_mtime_ns if st.st_mtime < 1.6e9 else "now")
+            state[rel] = entry
+    for names in inodes.values():
+        if len(names) > 1:
+            for name in names:
+                state[name].append(sorted(names))
+    return state
+
+
+class Checker:
+    def __init__(self, pcache, calls, looks):
+        self.pcache, self.calls, self.looks = pcache, calls, looks
+        self.base = os.path.realpath(tempfile.mkdtemp(prefix="pcache-programs-"))
+        self.tree = os.path.join(self.base, "tree")
+        self.report = os.path.join(self.base, "report")
+        os.makedirs(os.path.join(self.tree, ".git"))
+        runtime = os.path.join(self.base, "run")
+        os.mkdir(runtime, 0o700)
+        self.env = dict(os.environ, PCACHE_DIR=os.path.join(self.base, "cache"),
+                        XDG_RUNTIME_DIR=runtime)
+        self.failures = 0
+
+    def close(self):
+        subprocess.run([self.pcache, "umount", "--all"], env=self.env, capture_output=True)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def prepare(self, setup):
+        for name in os.listdir(self.tree):
+            path = os.path.join(self.tree, name)
+            if name == ".git":
+                continue
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        age = "find . -mindepth 1 -name .git -prune -o -exec touch -h -d @%d {} +" % EPOCH
+        first, _, then = setup.partition(" ## ")
+        subprocess.run(["sh", "-c", f"umask 022; {first}; {age}; {then}"], cwd=self.tree, check=True)
+
+    def run(self, case, setup, traced):
+        self.prepare(setup)
+        command = [self.looks if case.looks else self.calls] + case.calls
+        if traced:
+            command = [self.pcache, "run", "--quiet", "--report", self.report, "--"] + command
+        done = subprocess.run(command, cwd=self.tree, env=self.env, capture_output=True, timeout=30)
+        outcome = None
+        if traced:
+            with open(self.report) as file:
+                outcome = json.load(file)["executions"][0]
+        return [done.returncode, done.stdout.decode(), done.stderr.decode(),
+                snapshot(self.tree)], outcome
+
+    def fail(self, case, what, detail=""):
+        self.failures += 1
+        print(f"FAILED {case}: {what}\n{detail}")
+
+    def compare(self, case, when, setup):
+        truth, _ = self.run(case, setup, traced=False)
+        found, outcome = self.run(case, setup, traced=True)
+        if found != truth:
+            detail = f"    setup:  {setup}\n"
+            for name, true, ours in zip(("status", "stdout", "stderr", "tree"), truth, found):
+                if true != ours:
+                    detail += f"    {name}: {ours}\n    truth:  {true}\n"
+            self.fail(case, f"{when} ({outcome['outcome']}) is not what the bare command leaves", detail)
+        return outcome
+
+    def check(self, case):
+        cold = self.compare(case, "the first run", case.setup)
+        codes = [reason["code"] for reason in cold["reasons"]]
+        if case.refused:
+            if case.refused not in codes:
+                self.fail(case, f"not refused as {case.refused}", f"    {codes}")
+        elif cold["outcome"] != "miss":
+            self.fail(case, f"the first run is {cold['outcome']}", f"    {cold['reasons']}")
+        warm = self.compare(case, "the second run", case.setup)
+        if not case.refused and cold["outcome"] == "miss" and warm["outcome"] != "hit":
+            self.fail(case, f"the second run is {warm['outcome']}", f"    {warm['reasons']}")
+        for variant in case.variants:
+            self.compare(case, "a variant", variant)
+            self.compare(case, "a variant again", variant)
+        self.compare(case, "back in the first state", case.setup)
+
+
+def main():
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    groups = sys.argv[4:] or list(GROUPS)
+    checker = Checker(*map(os.path.realpath, sys.argv[1:4]))
+    count = 0
+    try:
+        for group in groups:
+            for case in GROUPS.get(group, []):
+                checker.check(case)
+                count += 1
+    finally:
+        checker.close()
+    print(f"{count} cases, {checker.failures} failures")
+    sys.exit(1 if checker.failures else 0)
+
+
+main()
