@@ -1,28 +1,32 @@
 """The four questions that every command is asked: cold, warm, after a change that matters, after one
 that does not."""
 
+QUIET = "touch quiet/unrelated"  # where nobody lists; the default is seen by who lists the tree's top
+
 
 def cold_warm_changed(t, cmd, *, setup="", clean="", matter="", harmless="touch unrelated",
-                      hit=True, ran_after=(), hit_after=(), code=None, again=True, check=None,
+                      hit=True, ran_after=None, code=None, again=True, check=None,
                       **how):
     """CMD is run in these states, each time compared with the same bare:
 
     cold                     must run
-    after `clean`            must hit whole (without `hit`: must run, for the reason `code`)
+    after `clean`            must hit whole
     untouched, twice         the second must hit whole (`again=False`: the command changes its input)
     after `harmless`         must hit whole
-    after `matter`           must run; of programs, `ran_after` must run and `hit_after` must not
+    after `matter`           must run; `ran_after` says of programs how often, {name: times}
     after `clean` once more  must hit whole, with what the change made
 
+    hit=False: must run each time, for the reason `code`; hit=None: may do either.
     `clean` brings back what the command had found: without one it leaves nothing behind.
     """
+    t.sh("mkdir quiet")
     t.sh(setup)
 
     def step(what, expect, **more):
         if not hit:
-            expect = False
+            expect = hit
         report = t.step(cmd, what=what, hit=expect, **{**how, **more})
-        if not hit and code:
+        if code:
             t.check(code in report.codes(),
                     f"{what}: no reason {code!r}, but {sorted(report.codes())}")
         if check:
@@ -43,9 +47,7 @@ def cold_warm_changed(t, cmd, *, setup="", clean="", matter="", harmless="touch 
     t.sh(clean)
     t.sh(matter)
     report = step("after what matters", False)
-    for program in ran_after:
-        t.check(report.count(program) > 0, f"after what matters: {program} did not run")
-    for program in hit_after:
-        t.check(report.count(program) == 0, f"after what matters: {program} ran")
+    for program, times in (ran_after or {}).items():
+        t.equal(report.count(program), times, f"after what matters: runs of {program}")
     t.sh(clean)
     step("warm after the change", True)

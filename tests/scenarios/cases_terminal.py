@@ -1,0 +1,212 @@
+"""Terminals: Ctrl-C, Ctrl-Z and fg, window size, and that a program sees one."""
+import os
+import pty
+import re
+import select
+import signal
+import time
+
+from harness import process, scenario
+
+
+class Terminal:
+    """An interactive bash on a pty of its own, typed at."""
+
+    def __init__(self, t):
+        self.t = t
+        self.seen = b""
+        env = dict(t.environment(t.tree), PS1="READY$ ", TERM="dumb", HISTFILE="/dev/null",
+                   P=f"{t.pcache} run --quiet --root {t.tree} --")
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(t.tree)
+            os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], env)
+        self.expect("READY$ ")
+
+    def expect(self, text, seconds=15):
+        """Everything up to and with this text."""
+        wanted = text if isinstance(text, re.Pattern) else re.compile(re.escape(text.encode()))
+        deadline = time.monotonic() + seconds
+        while True:
+            if found := wanted.search(self.seen):
+                got, self.seen = self.seen[:found.end()], self.seen[found.end():]
+                return got
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.fd], [], [], left)[0]:
+                self.t.dump()
+                raise process.TimedOut(f"{text!r} did not come on the terminal, only {self.seen[-600:]!r}")
+            try:
+                self.seen += os.read(self.fd, 65536)
+            except OSError:
+                raise process.TimedOut(f"the terminal closed; it had shown {self.seen!r}") from None
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def command(self, line, seconds=15):
+        """Runs it to the next prompt. (what it printed, its exit status)"""
+        self.type(line + "; echo \"status:$?\"\n")
+        got = self.expect(re.compile(rb"status:(\d+)\r\n"), seconds)
+        self.expect("READY$ ")
+        body = got.split(b"\r\n", 1)[1]
+        return body[:body.rindex(b"status:")], int(body[body.rindex(b"status:") + 7:])
+
+    def close(self):
+        self.type("exit\n")
+        done = process.wait_until(lambda: os.waitpid(self.pid, os.WNOHANG)[0])
+        if not done:
+            process.kill_session(self.pid)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@scenario
+def ctrl_c(t):
+    t.write("slow.sh", "echo begun; touch running; while :; do sleep 0.1; done\n")
+    terminal = Terminal(t)
+    for _ in range(3):
+        terminal.type("$P sh slow.sh; echo \"status:$?\"\n")
+        terminal.expect("begun")
+        time.sleep(0.2)
+        terminal.type("\x03")
+        got = terminal.expect(re.compile(rb"(status:(\d+)\r\n)|READY"))
+        if b"status" in got:
+            t.check(b"status:130" in got, f"status after Ctrl-C: {got!r}")
+            terminal.expect("READY$ ")
+        else:
+            terminal.expect("$ ")
+            body, _ = terminal.command("true")
+    body, status = terminal.command("$P sh -c 'trap \"echo caught; exit 7\" INT; echo on; kill -INT $$; "
+                                    "sleep 1'")
+    t.equal((body, status), (b"on\r\ncaught\r\n", 7), "a trap of SIGINT")
+    body, status = terminal.command("$P echo alive")
+    t.equal((body, status), (b"alive\r\n", 0), "after Ctrl-C")
+    terminal.close()
+    t.sh("rm -f running; true")
+
+
+@scenario
+def ctrl_z_and_fg(t):
+    t.write("slow.sh", "echo begun\nread line\necho got $line\n")
+    terminal = Terminal(t)
+    terminal.type("$P sh slow.sh\n")
+    terminal.expect("begun")
+    time.sleep(0.2)
+    terminal.type("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("READY$ ")
+    body, status = terminal.command("$P echo another meanwhile")
+    t.equal((body, status), (b"another meanwhile\r\n", 0), "a run while another is stopped")
+    terminal.type("fg\n")
+    terminal.expect("slow.sh\r\n")
+    terminal.type("words\n")
+    terminal.expect("got words\r\n")
+    terminal.expect("READY$ ")
+    terminal.type("$P sleep 30\n")
+    time.sleep(0.7)
+    terminal.type("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("READY$ ")
+    terminal.type("bg\n")
+    terminal.expect("&")
+    terminal.expect("READY$ ")
+    body, status = terminal.command("kill %1; wait %1")
+    t.equal(status, 143, "status of what was killed in the background")
+    terminal.close()
+
+
+@scenario
+def a_stopped_child_of_make_goes_on(t):
+    """SIGTSTP to the whole group, as the terminal does it, with children at work."""
+    t.write("Makefile", "all: a b\na:\n\tsh -c 'i=0; while [ $$i -lt 300 ]; do cat Makefile > a.t; "
+                        "i=$$((i+1)); done; mv a.t a'\nb:\n\tsleep 1; echo b > b\n")
+    terminal = Terminal(t)
+    terminal.type("$P make -s -j2\n")
+    time.sleep(0.5)
+    terminal.type("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("READY$ ")
+    body, status = terminal.command("fg", 30)
+    t.equal(status, 0, "status of make after fg")
+    terminal.close()
+    t.run_bare(["make", "-s"])
+    t.same_files("after fg")
+
+
+@scenario
+def a_terminal_is_seen(t):
+    terminal = Terminal(t)
+    script = "$P sh -c '[ -t 0 ] && echo in; [ -t 1 ] && echo out; [ -t 2 ] && echo err; tty < /dev/null'"
+    first = terminal.command(script)
+    t.equal(first[0], b"in\r\nout\r\nerr\r\nnot a tty\r\n", "on the terminal")
+    t.equal(terminal.command(script), first, "again")
+    terminal.command("stty cols 77 rows 21")
+    t.equal(terminal.command("$P stty size"), (b"21 77\r\n", 0), "window size")
+    terminal.command("stty cols 99 rows 31")
+    t.equal(terminal.command("$P stty size"), (b"31 99\r\n", 0), "window size after a change")
+    body, status = terminal.command("$P ls --color=auto -d .")
+    body2, _ = terminal.command("$P ls --color=auto -d . | cat")
+    t.equal(body2, b".\r\n", "no colours into a pipe, though a terminal had them")
+    done, _ = t.run(["sh", "-c", "[ -t 1 ] && echo out; ls --color=auto -d ."])
+    t.equal(done.out, b".\n", "not on a terminal")
+    terminal.close()
+
+
+@scenario
+def reading_the_terminal(t):
+    terminal = Terminal(t)
+    for word in ("one", "two", "one"):
+        terminal.type("$P sh -c 'read x; echo \"<$x>\"'\n")
+        time.sleep(0.3)
+        terminal.type(word + "\n")
+        terminal.expect(f"<{word}>\r\n")
+        terminal.expect("READY$ ")
+    t.check(True, "")
+    terminal.close()
+
+
+@scenario
+def hit_into_a_stopped_terminal(t):
+    """Ctrl-S holds a hit's output back; Ctrl-Q lets it go on."""
+    t.step(["seq", "1", "3000"], hit=False)
+    terminal = Terminal(t)
+    terminal.type("$P seq 1 3000 | tail -1; $P seq 1 3000; echo \"status:$?\"\n")
+    terminal.expect("\n3000\r\n1\r\n")
+    terminal.type("\x13")
+    time.sleep(0.4)
+    terminal.type("\x11")
+    terminal.expect("\n3000\r\nstatus:0")
+    terminal.close()
+
+
+@scenario
+def interrupt_of_the_process_group(t):
+    """SIGINT, SIGTERM and SIGHUP to the group, without a terminal."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL):
+        statuses = []
+        for side in t.sides():
+            prefix = [] if side == t.bare else [t.pcache, "run", "--quiet", "--root", side, "--"]
+            import subprocess  # pylint: disable=import-outside-toplevel
+            child = subprocess.Popen([*prefix, "sh", "-c", "echo on; cat; sleep 30; echo no"], cwd=side,
+                                     env=t.environment(side), stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.PIPE, start_new_session=True)
+            os.read(child.stdout.fileno(), 3)
+            time.sleep(0.15)
+            os.killpg(child.pid, number)
+            statuses.append((child.wait(timeout=10), child.stdout.read()))
+            child.stdout.close()
+        t.equal(statuses[1], statuses[0], f"status and rest of the output after signal {number}")
+
+
+@scenario
+def window_size_change_reaches_the_program(t):
+    terminal = Terminal(t)
+    terminal.type("$P sh -c 'trap \"echo changed; exit 0\" WINCH; echo on; while :; do sleep 0.1; done'\n")
+    terminal.expect("\r\non\r\n")
+    import fcntl  # pylint: disable=import-outside-toplevel
+    import struct  # pylint: disable=import-outside-toplevel
+    import termios  # pylint: disable=import-outside-toplevel
+    fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    terminal.expect("changed\r\n")
+    terminal.expect("READY$ ")
+    terminal.close()
