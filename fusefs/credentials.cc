@@ -32,9 +32,11 @@ bool set_caps(const __user_cap_data_struct* data) {
 void enter_acting_thread() {
   ThreadState& t = t_state;
   if (::unshare(CLONE_FS) == 0) {
-    ::umask(0);
     t.own_umask = true;
   }
+  // Where unshare is forbidden (some containers) this is the process's: the kernel has applied the
+  // caller's umask already, and ours must not be applied as well.
+  ::umask(0);
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   if (::syscall(SYS_capget, &header, t.full) != 0) return;
   const uint32_t fsetid = 1u << CAP_FSETID;

@@ -14,7 +14,7 @@
 namespace pcache::fusefs {
 
 // Called once by each thread that acts for callers: an umask of its own (0) where unshare(CLONE_FS)
-// is allowed, and no CAP_FSETID.
+// is allowed (else the process's becomes 0), and no CAP_FSETID.
 void enter_acting_thread();
 
 // True where this thread has an umask of its own, so that creations can apply the caller's exactly

@@ -237,7 +237,8 @@ Result<void> MountImpl::start() {
   }
   install_nudge();
   alive_.store(true);
-  const int count = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 2u, 4u));
+  // One more than needed for two clients: a slow call below (fsync) must not leave a single thread.
+  const int count = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 3u, 4u));
   running_.store(count);
   for (int i = 0; i < count; ++i) threads_.emplace_back([this] { serve_requests(); });
   for (int i = 0; i < 25000 && !kernel_.initialized() && alive(); ++i) ::usleep(200);

@@ -213,7 +213,7 @@ bool is_pcache_mount(const std::string& dir) { return mount_on(dir).fs_type == "
 bool is_dead_mount(const std::string& dir) {
   struct stat st {};
   return ::stat(dir.c_str(), &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED) &&
-         mount_on(dir).fs_type.starts_with("fuse");
+         is_pcache_mount(dir);
 }
 
 Result<void> clear_dead_mount(const std::string& dir) {
