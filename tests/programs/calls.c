@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include <utime.h>
 
@@ -274,6 +275,8 @@ static const struct {
 };
 
 int main(int argc, char** argv) {
+  if (argc == 5 && strcmp(argv[1], "--set-xattr") == 0)  // for check.py
+    return setxattr(argv[4], argv[2], argv[3], strlen(argv[3]), 0) == 0 ? 0 : 1;
   for (int i = 1; i < argc; ++i) {
     size_t row = 0;
     while (row < sizeof kCalls / sizeof kCalls[0] && strcmp(kCalls[row].name, argv[i]) != 0) ++row;

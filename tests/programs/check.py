@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Each system call that changes something, run by itself: cold, warm, and after changes that matter.
+"""Each system call by itself, and commands in commands: cold, warm, and after changes that matter.
 
     check.py PCACHE CALLS LOOKS [GROUP...]
 
@@ -23,12 +23,12 @@ GROUPS = {}
 
 class Case:
     def __init__(self, group, calls, setup="", variants=(), refused=None):
-        self.calls, self.setup, self.variants, self.refused = calls.split(), setup, variants, refused
-        self.looks = group in ("looks", "reads")
+        self.calls, self.setup, self.variants, self.refused = calls, setup, variants, refused
+        self.program = group  # what runs the calls
         GROUPS.setdefault(group, []).append(self)
 
     def __str__(self):
-        return " ".join(self.calls)
+        return self.calls
 
 
 A = "printf alpha > a"
@@ -108,9 +108,9 @@ Case("attributes", "utime", A, [NO_A])
 Case("attributes", "utimes", A, [NO_A])
 Case("attributes", "futimesat", DA, ["true"])
 Case("attributes", "creat utimensat chmod", A, [NO_A])
-XATTR = A + "; setfattr -n user.old -v 1 a"
+XATTR = A + "; $CALLS --set-xattr user.old 1 a"
 Case("attributes", "setxattr", A, [XATTR, NO_A])
-Case("attributes", "lsetxattr", A, [XATTR, A + "; setfattr -n user.x -v 9 a"])
+Case("attributes", "lsetxattr", A, [XATTR, A + "; $CALLS --set-xattr user.x 9 a"])
 Case("attributes", "fsetxattr", A, [XATTR])
 Case("attributes", "removexattr", XATTR, [A, NO_A])
 Case("attributes", "lremovexattr", XATTR, [A])
@@ -132,14 +132,17 @@ Case("places", "mkdir open_in_new", "true", ["mkdir new", "touch new", "mkdir ne
 # --- looking ---
 LATER = " ## touch -d @1100000000 a"
 A_SIZE, A_X, A_LINK = "printf longer-alpha > a", A + "; chmod 755 a", A + "; ln a c"
-Case("looks", "stat", A, [NO_A, A_SIZE, A_X, A_LINK, A + LATER, "mkdir a", A + "; mv a b; ln -s b a"])
+Case("looks", "stat", A, [NO_A, A_SIZE, A_X, A_LINK, A + LATER, "mkdir a",
+                         A + "; mv a b; ln -s b a"])
 Case("looks", "lstat", "ln -s a l", [A + "; ln -s a l", "touch l", "true"])
 Case("looks", "lstat_dot", "mkdir d e; chmod 700 e; ln -s d l",
      ["mkdir d e; chmod 700 e; ln -s e l", "touch l", "ln -s x l"])
-Case("looks", "stat_link", A + "; ln -s a l", ["ln -s a l", A_SIZE + "; ln -s a l", A, AB + "; ln -s b l"])
+Case("looks", "stat_link", A + "; ln -s a l",
+     ["ln -s a l", A_SIZE + "; ln -s a l", A, AB + "; ln -s b l"])
 Case("looks", "stat_slash", A, ["mkdir a", NO_A])
 Case("looks", "stat_below", DA, ["mkdir d", "touch d", "true", "mkdir e; ln -s e d"])
-Case("looks", "stat_dotdot", A + "; mkdir d", [A, A + "; touch d", "mkdir -p x/y; touch x/a; ln -s x/y d"])
+Case("looks", "stat_dotdot", A + "; mkdir d",
+     [A, A + "; touch d", "mkdir -p x/y; touch x/a; ln -s x/y d"])
 Case("looks", "stat_proc", A, [NO_A, A_SIZE])
 Case("looks", "newfstatat", DA, ["mkdir d", "true", DA + "; chmod 600 d/a"])
 Case("looks", "fstat_of_path", A, [A_SIZE, A_X, A + LATER, NO_A])
@@ -151,11 +154,11 @@ Case("looks", "faccessat", DA, ["mkdir d", "true"])
 Case("looks", "faccessat2", "ln -s a l", ["true", "touch l"])
 Case("looks", "readlink", "ln -s a l", ["ln -s b l", "touch l", "true"])
 Case("looks", "readlinkat", "mkdir d; ln -s a d/l", ["mkdir d; ln -s b d/l", "true"])
-X = "; setfattr -n user.x -v one a"
+X = "; $CALLS --set-xattr user.x one a"
 for name in ("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr"):
-    Case("looks", name, A + X, [A, NO_A, A + "; setfattr -n user.x -v two a",
-                               A + "; setfattr -n user.xx -v one a",
-                               A + "; printf x > b; setfattr -n user.x -v two b; ln -sf b a"])
+    Case("looks", name, A + X, [A, NO_A, A + "; $CALLS --set-xattr user.x two a",
+                               A + "; $CALLS --set-xattr user.xx one a",
+                               A + "; printf x > b; $CALLS --set-xattr user.x two b; ln -sf b a"])
 Case("looks", "open_dir_fails", A, ["mkdir d", "touch d", "ln -s . d"])
 Case("looks", "open_nofollow", "ln -s a l", ["touch l", "true"])
 Case("looks", "chdir", "mkdir d", ["true", "touch d", "ln -s . d"])
@@ -167,12 +170,47 @@ Case("reads", "open_proc_cwd", A, [A2, NO_A])
 Case("reads", "openat2", A, [A2, NO_A])
 Case("reads", "mmap", A, [A2, NO_A])
 for name in ("getdents", "getdents64"):
-    Case("reads", name, DA, [DA + "; touch d/b", "mkdir d", "true", "touch d", "mkdir e; ln -s e d"])
+    Case("reads", name, DA,
+         [DA + "; touch d/b", "mkdir d", "true", "touch d", "mkdir e; ln -s e d"])
 Case("reads", "getcwd", "mkdir d e; ln -s d l", ["mkdir d e; ln -s e l", "true"])
 Case("reads", "connect", "true", ["touch socket"])
 Case("reads", "execve", "printf '#!/bin/echo one\\n' > script; chmod 755 script",
      ["true", "printf '#!/bin/echo two\\n' > script; chmod 755 script",
       "printf '#!/bin/echo one\\n' > script"])
+
+# --- commands in commands: in a variant some of them hit, and the whole must still be right ---
+TWO = "printf one > in1; printf two > in2"
+TWO_B = "printf one > in1; printf 2 > in2"
+Case("nested", "cat in1 > out1; cat in2 > out2; cat out1 out2 > all", TWO,
+     [TWO_B, TWO + "; touch out1", TWO + "; printf x > all; chmod 600 all", "printf one > in1"])
+Case("nested", "mkdir -p d; cp in1 d/a; cp in2 d/b; ls d", TWO,
+     [TWO_B, TWO + "; mkdir d", TWO + "; mkdir d; touch d/c", TWO + "; mkdir d; touch d/a"])
+Case("nested", "cp in1 a; mv a b; cat b in2", TWO, [TWO_B, TWO + "; touch a", TWO + "; touch b"])
+Case("nested", "cat in1 > a; chmod 750 a; cat in2 >> a", TWO, [TWO_B, TWO + "; touch a"])
+Case("nested", "cat in1 > a; rm a; cat in2 > a", TWO, [TWO_B, TWO + "; touch a"])
+Case("nested", "cat in1 > a; rm a; ls; cat in2", TWO, [TWO_B, TWO + "; touch a", TWO + "; touch z"])
+Case("nested", "rm -f a; cat in1 > a; rm -rf d; mkdir d; cat in2 > d/x", TWO,
+     [TWO_B, TWO + "; touch a", TWO + "; mkdir d; touch d/x d/y"])
+Case("nested", "rm -rf d; mkdir d; cat in1 > d/a; ls d; cat in2", TWO,
+     [TWO_B, TWO + "; mkdir d; touch d/a d/b"])
+Case("nested", "ln -s in1 l; cat l; rm l; ln -s in2 l; cat l", TWO, [TWO_B, TWO + "; touch l"])
+Case("nested", "if [ -f config ]; then cat config; else cp in1 config; fi; cat in2", TWO,
+     [TWO_B, TWO + "; printf mine > config"])
+Case("nested", "cat in1; cat in2 >&2; cat in1 >&2; cat in2", TWO, [TWO_B, "printf one > in1"])
+Case("nested", "(cat in1; cat in2 >&2) 2>&1 | tr a-z A-Z > a; cat a", TWO, [TWO_B])
+Case("nested", "{ read line; cat; } < in1; tail -c 1 < in2",
+     "printf 'a\\nb\\n' > in1; printf two > in2",
+     ["printf 'a\\nc\\n' > in1; printf two > in2", "printf 'a\\nb\\n' > in1; printf x > in2"])
+Case("nested", "cat in1 > a; ln a b; cat in2 >> b; cat a", TWO, [TWO_B, TWO + "; touch b"])
+Case("nested", "touch stamp; [ in1 -nt stamp ] && echo newer || echo older; cat in2", TWO, [TWO_B])
+Case("nested", "CALLS creat; LOOKS open || true; cat b; cp in2 a; LOOKS open access_x", TWO,
+     [TWO_B, TWO + "; touch b", TWO + "; printf x > a"])
+Case("nested", "exec CALLS creat chmod_dir", "mkdir d", ["true", "mkdir d; touch b"])
+Case("nested", "cd d && cat ../in1 > a && CALLS creat && ls && ls ..", TWO + "; mkdir d",
+     [TWO_B + "; mkdir d", TWO, TWO + "; mkdir d; touch d/z", TWO + "; mkdir e; ln -s e d"])
+Case("nested", "cat in1 > a & cat in2 > b & wait; cat a b", TWO, [TWO_B])
+Case("nested", "sh -c 'cat in1; exit 3'; echo $?; cat in2", TWO, [TWO_B])
+Case("nested", "t=$(mktemp); cat in1 > $t; cat $t; rm $t; cat in2", TWO, [TWO_B])
 
 
 def snapshot(root):
@@ -231,11 +269,18 @@ class Checker:
                 os.unlink(path)
         age = "find . -mindepth 1 -name .git -prune -o -exec touch -h -d @%d {} +" % EPOCH
         first, _, then = setup.partition(" ## ")
-        subprocess.run(["sh", "-c", f"umask 022; {first}; {age}; {then}"], cwd=self.tree, check=True)
+        subprocess.run(["sh", "-c", f"umask 022; {first}; {age}; {then}"], cwd=self.tree,
+                       env=dict(os.environ, CALLS=self.calls), check=True)
 
     def run(self, case, setup, traced):
         self.prepare(setup)
-        command = [self.looks if case.looks else self.calls] + case.calls
+        if case.program == "nested":
+            script = case.calls.replace("CALLS", self.calls).replace("LOOKS", self.looks)
+            command = ["sh", "-c", script]
+        elif case.program in ("looks", "reads"):
+            command = [self.looks] + case.calls.split()
+        else:
+            command = [self.calls] + case.calls.split()
         if traced:
             command = [self.pcache, "run", "--quiet", "--report", self.report, "--"] + command
         done = subprocess.run(command, cwd=self.tree, env=self.env, capture_output=True, timeout=30)
@@ -258,7 +303,7 @@ class Checker:
             for name, true, ours in zip(("status", "stdout", "stderr", "tree"), truth, found):
                 if true != ours:
                     detail += f"    {name}: {ours}\n    truth:  {true}\n"
-            self.fail(case, f"{when} ({outcome['outcome']}) is not what the bare command leaves", detail)
+            self.fail(case, f"{when} ({outcome['outcome']}) is not as the bare command", detail)
         return outcome
 
     def check(self, case):
@@ -273,8 +318,11 @@ class Checker:
         if not case.refused and cold["outcome"] == "miss" and warm["outcome"] != "hit":
             self.fail(case, f"the second run is {warm['outcome']}", f"    {warm['reasons']}")
         for variant in case.variants:
-            self.compare(case, "a variant", variant)
-            self.compare(case, "a variant again", variant)
+            first = self.compare(case, "a variant", variant)
+            again = self.compare(case, "a variant again", variant)
+            if first["recorded"] and again["outcome"] != "hit":
+                self.fail(case, f"a variant again is {again['outcome']}",
+                          f"    setup:  {variant}\n    {again['reasons']}")
         self.compare(case, "back in the first state", case.setup)
 
 
