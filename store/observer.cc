@@ -236,6 +236,8 @@ FactValue Observer::observe(const FactKey& key, const Digest& weak) const {
       return kind_value(st);
     case FactKind::kAccess: {
       const int bits = static_cast<int>(key.param & (R_OK | W_OK | X_OK));
+      // A path that was followed is no link: one that has become a link is another thing.
+      if (stat(key.path, &st) == 0 && S_ISLNK(st.st_mode)) value.mode = S_IFLNK;
       value.err = in_root ? access_in_tree(tree_, key.path, bits) : access_outside(key.path, bits);
       return value;
     }

@@ -121,6 +121,10 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
       tags[open.fd]->handed_on = above != given.end() && above->second == open.link;
       e.image.shape[open.fd] =
           kind == FdKind::kNull ? store::StreamShape::kNull : store::StreamShape::kOther;
+      struct stat output {};
+      if (open.fd > 0 && kind == FdKind::kFile &&
+          observer_.stat(TreePath::from_absolute(open.link, observer_.tree().root()), &output) == 0)
+        e.output_inodes.insert({output.st_dev, output.st_ino});
       if (open.fd == 0 && kind == FdKind::kFile)
         if (const std::optional<FdInfo> info = fd_info(tid, 0)) e.stdin_use.offset_at_exec = info->offset;
       continue;
@@ -275,15 +279,22 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
     if (!blob) return miss(blob.error().to_string());
     streams = std::move(*blob);
   }
-  // `cat a b >> b`: what it would write to is what it reads.
-  for (const int fd : {1, 2}) {
-    const auto tag = process.tags.find(fd);
-    if (tag == process.tags.end() || classify(tag->second->link) != FdKind::kFile || stream_bytes == 0)
-      continue;
-    const TreePath path = TreePath::from_absolute(tag->second->link, observer_.tree().root());
+  // `cat a b >> b`: what it would write to is what it reads, under whatever name.
+  if (!e.output_inodes.empty()) {
+    struct stat st {};
     for (const Fact& fact : record.facts)
-      if (fact.key.path == path && fact.key.kind != FactKind::kListing && fact.value.err == 0)
-        return miss("its output goes to " + path.text + ", which it reads");
+      if ((fact.key.kind == FactKind::kContent || fact.key.kind == FactKind::kIdentity) &&
+          fact.value.err == 0 && observer_.stat(fact.key.path, &st) == 0 &&
+          e.output_inodes.contains({st.st_dev, st.st_ino}))
+        return miss("its output goes to " + fact.key.path.text + ", which it reads");
+  }
+  // Descriptor 0 on the same file as 1: cat refuses that.
+  if (const auto input = process.tags.find(0); input != process.tags.end() && !e.output_inodes.empty()) {
+    struct stat st {};
+    if (classify(input->second->link) == FdKind::kFile &&
+        observer_.stat(TreePath::from_absolute(input->second->link, observer_.tree().root()), &st) == 0 &&
+        e.output_inodes.contains({st.st_dev, st.st_ino}))
+      return miss("its output goes to its input");
   }
 
   // What was there, for its ancestors; contents they have observed are hashed now.
@@ -317,6 +328,9 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
     stub.uninstall(Tid{process.pid});
     return miss(applied.error().to_string());
   }
+  if (options_.replayed)
+    for (const store::Applied& output : applied->applied)
+      if (output.path.in_root()) options_.replayed(output.path.text);
   if (input) ::lseek(input.get(), input_offset, SEEK_SET);
   e.hit = true;
   e.hit_executions = record.executions;

@@ -41,7 +41,7 @@ struct ObservedFact {
   store::FactKey key;
   store::FactValue value;          // for kContent without a hash until the sample has one
   std::shared_ptr<Sample> sample;  // kContent of a regular file
-  enum class Asker : uint8_t { kOther, kBlind, kReplacing };
+  enum class Asker : uint8_t { kOther, kBlind, kReplacing, kPython };
   Asker asker = Asker::kOther;  // kBlind: only images that overwrite blindly have asked (rule 2)
   bool removed = false;  // replaced by a Replaced fact
 };
@@ -122,6 +122,9 @@ struct Execution {
   std::vector<SpoolSegment> streams;
   StdinUse stdin_use;
   std::set<std::string> inherited;  // links of descriptors above 2 it was given
+  uint32_t random_opens = 0;
+  std::map<std::pair<uint64_t, uint64_t>, bool> relinked;  // (dev, ino) whose link count its tree changed
+  std::set<std::pair<uint64_t, uint64_t>> output_inodes;   // files its stdout and stderr go to
   std::string root_reason;          // non-empty: its record holds for this root only
   uint64_t saved_ns = 0, bytes_served = 0, stops = 0, tree_ops = 0, effect_count = 0;
   uint32_t nested = 0;  // executions inside it
@@ -133,6 +136,7 @@ struct Execution {
 inline ObservedFact::Asker asker_of(const Execution& e) {
   return e.blind_image       ? ObservedFact::Asker::kBlind
          : e.replacing_image ? ObservedFact::Asker::kReplacing
+         : e.image_name == "python" ? ObservedFact::Asker::kPython
                              : ObservedFact::Asker::kOther;
 }
 

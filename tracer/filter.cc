@@ -12,7 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <vector>
 
@@ -116,9 +118,7 @@ void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& 
   if (row.trap == Trap::kTrace) filter.always(SCMP_ACT_TRACE(1), row.number);
 }
 
-}  // namespace
-
-Result<std::string> filter_program(const std::vector<int>& given) {
+Result<std::string> make_program(const std::vector<int>& given) {
   std::set<int> watched(given.begin(), given.end());
   for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
   FilterBuilder filter;
@@ -138,6 +138,19 @@ Result<std::string> filter_program(const std::vector<int>& given) {
   std::string program(static_cast<size_t>(size), '\0');
   if (::pread(file.get(), program.data(), program.size(), 0) != size)
     return system_error("cannot read the seccomp filter");
+  return program;
+}
+
+}  // namespace
+
+// Making one takes milliseconds; most commands are given no descriptors.
+Result<std::string> filter_program(const std::vector<int>& given) {
+  static std::mutex lock;
+  static std::map<std::vector<int>, std::string> made;
+  const std::lock_guard guard(lock);
+  if (const auto known = made.find(given); known != made.end()) return known->second;
+  Result<std::string> program = make_program(given);
+  if (program) made[given] = *program;
   return program;
 }
 

@@ -98,8 +98,11 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
   if (opens) {
     const Special kind = special(c, pending.first, true, (flags & kWriteBits) != 0,
                                  (flags & (O_ACCMODE | O_NONBLOCK)) == (O_RDWR | O_NONBLOCK));
-    if (kind != Special::kOrdinary || (flags & O_TMPFILE) == O_TMPFILE ||
-        (pending.first.err == 0 && S_ISDIR(pending.first.st.st_mode))) {
+    const bool directory = pending.first.err == 0 && S_ISDIR(pending.first.st.st_mode);
+    if (kind == Special::kOrdinary && (directory || (flags & O_TMPFILE) == O_TMPFILE))
+      observe_kind(c, pending.first);
+    if (kind != Special::kOrdinary || (flags & O_TMPFILE) == O_TMPFILE || directory ||
+        python_cache(c, pending.first)) {
       pending_.erase(c.tid.value);
       return {};
     }
@@ -110,6 +113,18 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
 
   // --- what its outcome depends on, besides the names ---
   const Resolved& at = pending.first;
+  if (!opens && (python_cache(c, at) || (has_second && python_cache(c, pending.second)))) {
+    pending_.erase(c.tid.value);
+    return {};
+  }
+  if (meaning == Meaning::kChown && at.err == 0 && !at.pseudo)
+    ledger_.observe(c.e, FactKey{FactKind::kIdentity, at.path, 0, {}}, Observer::identity_value(at.st, 0));
+  if (meaning == Meaning::kSetXattr && at.err == 0 && !at.pseudo &&
+      (event.row->name.find("remove") != std::string_view::npos || event.args[4] != 0)) {
+    FactKey key{FactKind::kXattr, at.path, 0, {read_string(c.tid, RemotePtr{event.args[1]}, 256).value_or("?")}};
+    FactValue value = ledger_.observer().observe(key, {});
+    ledger_.observe(c.e, std::move(key), std::move(value));
+  }
   if (meaning == Meaning::kTruncate) observe_opened(c, at);
   if ((meaning == Meaning::kRename || meaning == Meaning::kLink) && !at.pseudo) {
     if (at.err == 0 && S_ISREG(at.st.st_mode)) {
@@ -237,6 +252,7 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
     }
     carried.emplace_back(a, std::move(moved));
   }
+  if (p.before_second.err == 0 && p.before_second.st.st_nlink > 1) ledger_.relinked(c.e, p.before_second.st);
   apply(c, ChangeKind::kMoveAway, p.first, p.before_first);
   apply(c, ChangeKind::kMoveOnto, p.second, p.before_second);
   for (auto& [execution, moved] : carried) {
@@ -270,6 +286,8 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
   switch (event.row->meaning) {
     case Meaning::kUnlink:
     case Meaning::kRmdir:
+      if (p.before_first.err == 0 && p.before_first.st.st_nlink > 1 && S_ISREG(p.before_first.st.st_mode))
+        ledger_.relinked(c.e, p.before_first.st);
       return apply(c, ChangeKind::kRemove, at, p.before_first);
     case Meaning::kMkdir:
     case Meaning::kMknod:
@@ -285,6 +303,19 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
       Change change = make_change(c, ChangeKind::kMoveOnto, p.second, p.before_second);
       if (!at.pseudo) change.link_source = at.path.text;
       ledger_.change(c.e, change);
+      if (!at.pseudo && p.before_first.err == 0) {
+        ledger_.relinked(c.e, p.before_first.st);
+        // If the new name is all that stays, it has the old one's time.
+        for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
+          const auto old = a->paths.find(at.path);
+          const bool own = old != a->paths.end() && (old->second.changed & (kExistence | kContents)) != 0;
+          PathEntry& entry = a->paths[p.second.path];
+          if (own)
+            entry.mtime_ns = old->second.mtime_ns;
+          else
+            entry.mtime_ns = to_ns(p.before_first.st.st_mtim);
+        }
+      }
       resolver_.changed(p.second.path, true);
       return;
     }
@@ -357,6 +388,12 @@ void Interpreter::after_failure(const Caller& c, const CallEvent& event, const P
     if (at->path.text.empty() || at->pseudo) continue;
     if (at == &p.second && event.row->second.path < 0) continue;
     observe_kind(c, *at);
+    if ((error == ENOENT || error == ENOTDIR) && at->err != 0 && at->missing != at->path) {
+      Resolved missing;  // a directory on the way
+      missing.path = at->missing;
+      missing.err = ledger_.observer().stat(missing.path, &missing.st);
+      observe_kind(c, missing);
+    }
     if (error == EACCES || error == EPERM) {
       Resolved parent;
       parent.path = at->path.parent();

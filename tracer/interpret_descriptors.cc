@@ -140,7 +140,7 @@ void Interpreter::written(const Caller& c, int fd,
   }
   const FdKind kind = classify(tag->link);
   if (tag->nonblocking && kind != FdKind::kFile && kind != FdKind::kNull) {
-    ledger_.refuse(c.e, "stream-nonblocking", "", "how much was written is unknown", true);
+    refuse_stream_users(c, fd, "stream-nonblocking", "how much was written is unknown");
     return;
   }
   uint64_t total = 0;
@@ -164,9 +164,11 @@ void Interpreter::written(const Caller& c, int fd,
     if (Thread* thread = lineage_.thread(c.tid.value)) thread->big_write = true;
 }
 
-void Interpreter::signal_during_write(Process& process) {
-  ledger_.refuse(*process.execution, "stream-uncertain", "",
-                 "a signal came while it was writing", true);
+void Interpreter::writing_failed(Process& process, const std::string& code,
+                                 const std::string& detail) {
+  const Caller c{Tid{process.pid}, process, *process.execution};
+  ledger_.refuse(c.e, code, "", detail, false);
+  for (const int fd : {1, 2}) refuse_stream_users(c, fd, code, detail);
 }
 
 void Interpreter::on_write(const Caller& c, const CallEvent& event) {
@@ -249,6 +251,13 @@ void Interpreter::stdin_used(Process& process, int fd) {
     while (!a->is_session() && a->id != t->execution) a = a->parent;
     if (a->is_session()) break;
     all_used = all_used && a->stdin_use.used;
+  }
+  {
+    struct stat st {};
+    const TreePath path = TreePath::from_absolute(tag->link, ledger_.observer().tree().root());
+    if (classify(tag->link) == FdKind::kFile && ledger_.observer().stat(path, &st) == 0 &&
+        process.execution->output_inodes.contains({st.st_dev, st.st_ino}))
+      ledger_.refuse(*process.execution, "reads-own-output", path.text, "its output goes to its input", false);
   }
   if (all_used || fd_link(tid, fd) != tag->link) return;
   const FdKind kind = classify(tag->link);

@@ -32,6 +32,24 @@ constexpr std::array<std::string_view, 14> kOwnProcFiles = {
     "/proc/self/comm",    "/proc/self/cgroup", "/proc/self/fd",      "/proc/self/task",
     "/proc/self/environ", "/proc/self/oom_score_adj"};
 
+// "file/": ENOTDIR, because of what kind `file` is.
+bool is_no_directory(const Resolved& resolved) {
+  return resolved.err == ENOTDIR && resolved.trailing_slash && resolved.st.st_mode != 0;
+}
+
+// "d/__pycache__/m.cpython-311.pyc" → "d/m.py"; nothing for other paths (rule 13).
+std::optional<store::TreePath> cached_module(const store::TreePath& path) {
+  static constexpr std::string_view kCache = "/__pycache__/";
+  const std::string text = "/" + path.text;
+  const size_t at = text.rfind(kCache);
+  if (at == std::string::npos) return std::nullopt;
+  const std::string name = text.substr(at + kCache.size());
+  const size_t dot = name.find('.');
+  if (dot == std::string::npos) return std::nullopt;
+  const std::string module = text.substr(0, at) + "/" + name.substr(0, dot) + ".py";
+  return store::TreePath{path.in_root() ? module.substr(1) : module.substr(module.starts_with("//") ? 1 : 0)};
+}
+
 bool starts_with_any(std::string_view path, std::span<const std::string_view> prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
                      [&](std::string_view p) { return path.starts_with(p); });
@@ -89,6 +107,8 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
     return Special::kNoFact;
   if (path == "/dev/urandom" || path == "/dev/random") {
     // Compilers read eight bytes to name local symbols, and name none.
+    // perl seeds its hashes from it at start-up; when it is asked for random numbers it comes again.
+    if (c.e.image_name == "perl" && c.e.random_opens++ == 0) return Special::kHandled;
     if (!store::ignores_cwd(c.e.image_name))
       ledger_.refuse(c.e, "random", path, "it may have read random bytes",
                      c.e.image_name != "mktemp");
@@ -105,13 +125,14 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
 void Interpreter::observe_kind(const Caller& c, const Resolved& resolved) {
   FactValue value;
   value.err = resolved.err;
-  if (value.err == 0) value = Observer::kind_value(resolved.st);
+  if (value.err == 0 || is_no_directory(resolved)) value = Observer::kind_value(resolved.st);
   ledger_.observe(c.e, FactKey{FactKind::kKind, resolved.path, 0, {}}, std::move(value),
                   asker_of(c.e));
 }
 
 void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
-  if (store::mtime_ignored(c.e.image_name)) return observe_kind(c, resolved);
+  if (store::mtime_ignored(c.e.image_name) || is_no_directory(resolved))
+    return observe_kind(c, resolved);
   const uint32_t param = c.e.directory_times ? store::kWithMtime | store::kWithDirMtime
                                              : store::kWithMtime;
   FactValue value;
@@ -121,8 +142,24 @@ void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
                   asker_of(c.e));
 }
 
+bool Interpreter::python_cache(const Caller& c, const Resolved& resolved) {
+  if (c.e.image_name != "python") return false;
+  const std::string& text = resolved.path.text;
+  if (text == "__pycache__" || text.ends_with("/__pycache__")) return true;
+  const std::optional<store::TreePath> module = cached_module(resolved.path);
+  if (!module) return false;
+  struct stat st {};
+  if (ledger_.observer().stat(*module, &st) != 0) return false;  // imported without a source
+  // The module's content is the fact; python's look at its mtime was about the cache.
+  ledger_.observe_content(c.e, *module, 0, st);
+  ledger_.forget_identity(c.e, *module, Asker::kPython);
+  return true;
+}
+
 void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
   const mode_t mode = resolved.st.st_mode;
+  if (is_no_directory(resolved)) return observe_kind(c, resolved);
+  if (resolved.err == 0 && S_ISDIR(mode)) observe_kind(c, resolved);  // fstat shows its mode
   if (resolved.err == 0 && !S_ISREG(mode) && !S_ISDIR(mode)) {
     if (S_ISFIFO(mode)) {
       ledger_.refuse(c.e, "fifo", resolved.path.text, "it was opened", true);
@@ -166,6 +203,7 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
     case Special::kOrdinary:
       break;
   }
+  if (python_cache(c, *at)) return;
   if ((flags & O_PATH) != 0)
     observe_identity(c, *at);  // it can be fstat'ed
   else
@@ -180,7 +218,8 @@ void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
   const std::optional<Resolved> at = resolve_arg(c, event, false, follow);
   if (!at) return;
   observe_way(c.e, *at);
-  if (special(c, *at, false, false) == Special::kOrdinary) observe_identity(c, *at);
+  if (special(c, *at, false, false) == Special::kOrdinary && !python_cache(c, *at))
+    observe_identity(c, *at);
 }
 
 void Interpreter::on_access(const Caller& c, const CallEvent& event) {
@@ -194,6 +233,8 @@ void Interpreter::on_access(const Caller& c, const CallEvent& event) {
   if (!at) return;
   observe_way(c.e, *at);
   if (special(c, *at, false, false) != Special::kOrdinary) return;
+  if (python_cache(c, *at)) return;
+  if (is_no_directory(*at)) return observe_kind(c, *at);
   FactKey key{FactKind::kAccess, at->path, bits, {}};
   FactValue value;
   if (at->err != 0)
@@ -299,7 +340,9 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
       store::TreePath::from_absolute(link, ledger_.observer().tree().root());
   std::vector<store::DirEntry> entries;
   const int err = ledger_.observer().list(dir, &entries);
-  ledger_.list(c.e, dir, err, entries);
+  std::vector<std::string> left_out;
+  if (c.e.image_name == "python") left_out.push_back("__pycache__");
+  ledger_.list(c.e, dir, err, entries, left_out);
 }
 
 }  // namespace pcache::tracer

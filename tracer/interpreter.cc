@@ -240,6 +240,7 @@ std::optional<Resolved> Interpreter::resolve_fd(const Caller& c, int fd) {
 // A compiler asks the same thing hundreds of times: 1023 readlinks, most of them about five paths.
 bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t salt) {
   if (!event.first) return true;
+  if (event.first->starts_with("/dev/")) return false;  // opened twice is another thing than once
   const std::optional<std::string> base = base_of(event, event.row->first, event.first);
   uint64_t hash = XXH3_64bits_withSeed(event.first->data(), event.first->size(),
                                        (resolver_.generation() * 64 + salt) * 64 +
@@ -249,6 +250,13 @@ bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t 
 }
 
 void Interpreter::observe_way(Execution& e, const Resolved& resolved) {
+  // A shell looks whether PWD is its cwd; that alone says nothing that another root would not.
+  if (resolved.names_root && !store::ignores_cwd(e.image_name) && !e.is_session() &&
+      !(store::is_shell(e.image_name) &&
+        resolved.path == store::TreePath::from_absolute(e.cwd, ledger_.observer().tree().root())))
+    ledger_.bind_to_root(e, e.image_name + " named " +
+                                resolved.path.absolute(ledger_.observer().tree().root()) +
+                                " absolutely");
   using store::FactKey;
   using store::FactKind;
   using store::FactValue;

@@ -35,8 +35,8 @@ class Interpreter : public CallSink {
   bool wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const;
   // Descriptor 0 was read, mapped, sought or handed on.
   void stdin_used(Process& process, int fd);
-  // A signal was delivered while a large write was under way: how much was written is unknown.
-  void signal_during_write(Process& process);
+  // What `process` wrote to its streams last is not known to have arrived.
+  void writing_failed(Process& process, const std::string& code, const std::string& detail);
   Resolved resolve(Tid tid, Process& process, const std::string& base, const std::string& path,
                    bool follow);
 
@@ -75,6 +75,8 @@ class Interpreter : public CallSink {
   void on_getdents(const Caller& c, const CallEvent& event);
   Special special(const Caller& c, const Resolved& resolved, bool opens, bool writes,
                   bool startup_tty_open = false);
+  // Rule 13: true when `resolved` is python's own cache of a module.
+  bool python_cache(const Caller& c, const Resolved& resolved);
   void observe_identity(const Caller& c, const Resolved& resolved);
   void observe_kind(const Caller& c, const Resolved& resolved);
   void observe_opened(const Caller& c, const Resolved& resolved);

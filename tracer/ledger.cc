@@ -27,6 +27,7 @@ uint8_t blocking_aspects(FactKind kind) {
     case FactKind::kReplaced:
       return kExistence | kContents;
     case FactKind::kXattr:
+    case FactKind::kAccess:
       return kExistence | kAttributes;
     case FactKind::kTerminal:
     case FactKind::kStdin:
@@ -212,6 +213,27 @@ void Ledger::observe_alone(Execution& e, FactKey key, FactValue value) {
   PathEntry& entry = e.paths[key.path];
   if (find_fact(e, entry, key) == nullptr)
     add_fact(e, entry, {std::move(key), std::move(value), nullptr, Asker::kOther, false});
+}
+
+void Ledger::forget_identity(Execution& e, const TreePath& path, Asker asker) {
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(path);
+    if (entry == a->paths.end()) continue;
+    for (const uint32_t index : entry->second.facts) {
+      ObservedFact& fact = a->facts[index];
+      if (fact.asker == asker && fact.key.kind == FactKind::kIdentity) fact.removed = true;
+    }
+  }
+}
+
+void Ledger::relinked(Execution& e, const struct stat& st) {
+  for (Execution* a = &e; !a->is_session(); a = a->parent) a->relinked[{st.st_dev, st.st_ino}] = true;
+}
+
+const std::vector<const Execution*> Ledger::open_executions() const {
+  std::vector<const Execution*> open;
+  for (const auto& [id, execution] : open_) open.push_back(execution.get());
+  return open;
 }
 
 void Ledger::side_fact(Execution& e, const Fact& fact) {
@@ -493,6 +515,12 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
       if ((fact.key.param & store::kWithDirMtime) != 0 && S_ISDIR(fact.value.mode) &&
           e.own_names.contains(fact.key.path))
         return true;
+      if (struct stat st {}; !e.relinked.empty() && observer_.stat(fact.key.path, &st) == 0 &&
+                             e.relinked.contains({st.st_dev, st.st_ino})) {
+        FactValue now = store::Observer::identity_value(st, fact.key.param);
+        now.nlink = fact.value.nlink;
+        return now == fact.value;
+      }
       break;
     default:
       break;
@@ -503,7 +531,12 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
 void Ledger::settle(Execution& e) {
   const store::ObservationPass pass;
   for (ObservedFact& fact : e.facts) {
-    if (fact.removed || still_holds(e, fact)) continue;
+    if (fact.removed) continue;
+    if (fact.sample && e.output_inodes.contains({fact.sample->st.st_dev, fact.sample->st.st_ino})) {
+      refuse(e, "reads-own-output", fact.key.path.text, "its output goes to a file it reads", false);
+      return;
+    }
+    if (still_holds(e, fact)) continue;
     refuse(e, "input-changed", fact.key.path.text,
            std::string("its ") + store::fact_kind_name(fact.key.kind) +
                " changed while the command ran",

@@ -69,6 +69,11 @@ class Ledger {
   void side_fact(Execution& e, const store::Fact& fact);
   // A fact about the process's own descriptors: of `e` alone, not of its ancestors.
   void observe_alone(Execution& e, store::FactKey key, store::FactValue value);
+  // Drops Identity facts of `path` that only `asker` has asked for.
+  void forget_identity(Execution& e, const TreePath& path, Asker asker);
+  // The own tree changed the link count of this inode.
+  void relinked(Execution& e, const struct stat& st);
+  const std::vector<const Execution*> open_executions() const;
   // A Replaced fact of a hit, answered for each ancestor with its own weak key.
   // `err` and `st`: of the path before the replay.
   void observe_replaced(Execution& e, const store::FactKey& key, int err, const struct stat& st);

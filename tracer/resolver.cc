@@ -46,20 +46,31 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
   std::string at;  // canonical directory reached, "" is "/"
   if (path.empty() || path[0] != '/') push_components(&rest, base, false);
   push_components(&rest, path, false);
-  result.trailing_slash = path.size() > 1 && path.back() == '/';
+  result.trailing_slash =
+      (path.size() > 1 && path.back() == '/') || path == "." || path.ends_with("/.");
+  bool absolute = path.starts_with('/');
   int links = 0;
 
   const auto finish = [&](int err) {
+    result.missing = store::TreePath::from_absolute(
+        rest.empty() ? (at.empty() ? "/" : at) : at + "/" + rest.front(), root);
     for (const std::string& component : rest) at += "/" + component;
     result.err = err;
     result.path = store::TreePath::from_absolute(at.empty() ? "/" : at, root);
+    result.names_root = absolute && result.path.in_root();
     return result;
+  };
+  const auto steps_back = [&] {
+    for (const std::string& component : rest)
+      if (component == "..") return true;
+    return false;
   };
 
   while (!rest.empty()) {
     if (rest.front() == "..") {
       rest.pop_front();
       if (!at.empty()) result.left_directories.push_back(store::TreePath::from_absolute(at, root));
+      if (at == root) absolute = true;
       at.resize(at.empty() ? 0 : at.rfind('/'));
       if (rest.empty()) break;
       continue;
@@ -67,7 +78,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
     const std::string next = at + "/" + rest.front();
     const bool last = rest.size() == 1;
     // Below /proc nothing is resolved: magic links lead anywhere. The process's own id is "self".
-    if (is_pseudo(next + "/")) {
+    if (is_pseudo(next) && !steps_back()) {
       std::string whole = at;
       for (const std::string& component : rest) whole += "/" + component;
       const std::string own = "/proc/" + std::to_string(own_pid) + "/";
@@ -91,7 +102,10 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
         rest.pop_front();
         result.links.push_back(
             {store::TreePath::from_absolute(next, root), known->second.target});
-        if (known->second.target.starts_with('/')) at.clear();
+        if (known->second.target.starts_with('/')) {
+          at.clear();
+          absolute = true;
+        }
         push_components(&rest, known->second.target, true);
         continue;
       }
@@ -106,7 +120,10 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
       known_[next] = {Step::kLink, target};
       rest.pop_front();
       result.links.push_back({here, target});
-      if (target.starts_with('/')) at.clear();
+      if (target.starts_with('/')) {
+        at.clear();
+        absolute = true;
+      }
       push_components(&rest, target, true);
       continue;
     }
@@ -116,6 +133,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
       at = next;
       result.st = st;
       result.path = here;
+      result.names_root = absolute && here.in_root();
       if (result.trailing_slash && !S_ISDIR(st.st_mode)) result.err = ENOTDIR;
       return result;
     }
@@ -125,6 +143,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
   }
   // "/", "." or a path that ends in ".." or a link to a directory known already.
   result.path = store::TreePath::from_absolute(at.empty() ? "/" : at, root);
+  result.names_root = absolute && result.path.in_root();
   result.err = observer_.stat(result.path, &result.st);
   return result;
 }

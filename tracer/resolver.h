@@ -28,7 +28,9 @@ struct Resolved {
   std::vector<store::TreePath> left_directories;  // left again by "..": they had to exist
   int err = 0;           // ENOENT, ENOTDIR, EACCES, ELOOP: no such object; `st` is not valid
   struct stat st {};     // lstat of `path`
-  bool trailing_slash = false;
+  store::TreePath missing;  // where err != 0: the component it failed at
+  bool trailing_slash = false;  // or a last "."
+  bool names_root = false;  // an absolute name, or "..", led into the root from outside it
   bool pseudo = false;   // below /proc or /dev/fd: not resolved further, `path` is as named
 };
 

@@ -232,9 +232,9 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
         }
         return resume(tid);
       }
-      if (signal == SIGPIPE)
-        ledger_.refuse(*process.execution, "stream-closed", "", "nobody read what it wrote", true);
-      if (thread->big_write) interpreter_.signal_during_write(process);
+      if (signal == SIGPIPE) interpreter_.writing_failed(process, "stream-closed", "nobody read what it wrote");
+      if (thread->big_write)
+        interpreter_.writing_failed(process, "stream-uncertain", "a signal came while it was writing");
     }
   }
   resume(tid, signal);
@@ -408,6 +408,22 @@ void TracedSession::finish_execution(Execution& e) {
 
 SessionReport TracedSession::make_report() const {
   SessionReport report = report_;
+  // What outlives the command has no outcome yet, and never a record.
+  for (const Execution* e : ledger_.open_executions()) {
+    ExecutionReport open;
+    open.id = e->id;
+    open.parent = e->parent->is_session() ? 0 : e->parent->id;
+    open.pid = e->main_pid;
+    open.argv = e->image.argv;
+    open.cwd = e->cwd;
+    open.outcome = Outcome::kUncacheable;
+    open.reasons = e->refusals;
+    if (open.reasons.empty()) open.reasons.push_back({"outlived", "", "it is still running"});
+    open.exit_status = e->main_exited ? exit_code(e->status) : 0;
+    open.stops = e->stops;
+    report.executions.push_back(std::move(open));
+    ++report.uncacheable;
+  }
   report.wall_s = static_cast<double>(monotonic_now_ns() - started_ns_) / 1e9;
   std::sort(report.executions.begin(), report.executions.end(),
             [](const ExecutionReport& a, const ExecutionReport& b) { return a.id < b.id; });

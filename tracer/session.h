@@ -59,6 +59,9 @@ struct SessionOptions {
   bool recache = false;         // record, never hit
   bool cache_failures = false;
   std::vector<std::string> command;  // for the report
+  // Told of each path in the tree that a hit changed, for other sessions on it: the mount does not see
+  // what a replay does. Called on the tracer thread; must not block.
+  std::function<void(const std::string& rel)> replayed;
 };
 
 // The classic BPF program (an array of struct sock_filter as bytes) the client installs with

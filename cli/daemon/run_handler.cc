@@ -66,9 +66,9 @@ void Run::perform() {
 }
 
 Result<UniqueFd> Run::ask_for_filter() {
-  static const Result<std::string> program = tracer::filter_program(tracer::given_descriptors(client_));  // takes milliseconds
-  if (!program) return tl::make_unexpected(program.error());
-  const std::vector<uint8_t> bytes(program->begin(), program->end());
+  PCACHE_ASSIGN(const std::string program,
+                tracer::filter_program(tracer::given_descriptors(client_)));
+  const std::vector<uint8_t> bytes(program.begin(), program.end());
   PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
   PCACHE_ASSIGN(Message answer, channel_.receive(kFilterTimeoutMs));
   if (!answer.flag("ok")) return make_error(ErrorKind::kUnsupported, answer.text("error"));
@@ -81,12 +81,15 @@ void Run::trace(fusefs::Mount& mount, bool temporary) {
   options.read_only = request_.flag("read_only");
   options.recache = request_.flag("recache");
   options.command = request_.body.value("argv", std::vector<std::string>());
+  TreeDispatcher::Attachment* others = nullptr;  // set before anything runs
+  options.replayed = [&others](const std::string& rel) { others->replayed(rel); };
   mount.invalidate_all();
   const auto session = tracer::Session::create(mount, store_.get(), options);
   if (!services_.sessions.add(session.get(), client_, root_, options.command)) {
     return refuse("the daemon is stopping", /*uncached=*/true);
   }
-  const TreeDispatcher::Attachment attachment(mount, *session);
+  TreeDispatcher::Attachment attachment(mount, *session);
+  others = &attachment;
   bool released = false;
   const auto release = [&] {
     released = true;
@@ -122,6 +125,7 @@ void Run::finish(fusefs::Mount& mount, bool temporary, const tracer::SessionRepo
   }
   if (!warning.empty()) tell("pcache: warning: " + warning + "\n");
   if (!request_.flag("quiet")) tell(summary_line(report));
+  stderr_.reset();  // whoever reads it waits for the end of the file
   const auto kept =
       store_->put_run(json, report.hits, report.misses, report.uncacheable,
                       static_cast<uint64_t>(report.saved_s * 1e9), report.bytes_served);

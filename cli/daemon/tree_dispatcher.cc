@@ -25,7 +25,15 @@ TreeDispatcher::Attachment::Attachment(fusefs::Mount& mount, tracer::Session& se
     const std::unique_lock sessions(dispatcher->lock_);
     dispatcher->sessions_.push_back(&session_);
   }
+  dispatcher_ = dispatcher.get();
   mount_.set_listener(dispatcher.get());
+}
+
+void TreeDispatcher::Attachment::replayed(const std::string& rel) {
+  constexpr pid_t kStranger = -1;
+  const std::shared_lock guard(dispatcher_->lock_);
+  for (tracer::Session* session : dispatcher_->sessions_)
+    if (session != &session_) session->tree_op(kStranger, true, rel);
 }
 
 TreeDispatcher::Attachment::~Attachment() {

@@ -21,10 +21,13 @@ class TreeDispatcher : public fusefs::TreeListener {
     ~Attachment();
     Attachment(const Attachment&) = delete;
     Attachment& operator=(const Attachment&) = delete;
+    // A hit of this session changed `rel`: to the others that is a stranger's change.
+    void replayed(const std::string& rel);
 
    private:
     fusefs::Mount& mount_;
     tracer::Session& session_;
+    TreeDispatcher* dispatcher_ = nullptr;
   };
 
   void on_tree_op(pid_t tid, fusefs::TreeOp op, const std::string& rel, bool succeeded) override;

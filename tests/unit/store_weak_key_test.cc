@@ -91,6 +91,16 @@ TEST(WeakKey, MakeflagsLoseTheJobserver) {
   EXPECT_EQ(flags(" -j4 --jobserver-auth=3,4 -- X=-j5  y"), "MAKEFLAGS=-- X=-j5  y");
 }
 
+TEST(WeakKey, AShellThatNamesAVariableKeepsIt) {
+  for (const char* variable : {"SHLVL=2", "MAKELEVEL=1", "COLUMNS=80", "MAKEFLAGS=-j4"}) {
+    const std::string name = std::string(variable).substr(0, std::string(variable).find('='));
+    const std::vector<std::string> argv = {"sh", "-c", "echo $" + name};
+    EXPECT_NE(key_of(image("/usr/bin/dash", argv, {variable})),
+              key_of(image("/usr/bin/dash", argv, {std::string(variable) + "7"})))
+        << variable;
+  }
+}
+
 struct EnvironmentRow {
   const char* variable;
   bool compiler, shell, make, python, printer;  // whether it counts
@@ -104,12 +114,12 @@ TEST(WeakKey, EnvironmentTable) {
       {"MAKELEVEL=2", false, false, true, true, true},
       {"PWD=/elsewhere", true, true, true, true, true},
       {"PWD=/home/x/p/src", false, true, false, true, true},
-      {"_=/usr/bin/make", false, true, false, true, true},
-      {"SHLVL=2", false, true, false, true, true},
-      {"OLDPWD=/home/x", false, true, false, true, true},
-      {"COLUMNS=80", false, false, false, false, true},
-      {"SSH_AUTH_SOCK=/tmp/s", false, false, false, false, true},
-      {"DISPLAY=:0", false, false, false, false, true},
+      {"_=/usr/bin/make", false, false, false, true, true},
+      {"SHLVL=2", false, false, false, true, true},
+      {"OLDPWD=/home/x", false, false, false, true, true},
+      {"COLUMNS=80", false, false, false, true, true},
+      {"SSH_AUTH_SOCK=/tmp/s", false, false, false, true, true},
+      {"DISPLAY=:0", false, false, false, true, true},
       {"PCACHE_DIR=/x", false, false, false, false, false},
   };
   const auto counts = [](const char* executable, const char* variable) {

@@ -172,6 +172,41 @@ TEST_F(Replaced, OnlyTheFirstStateCounts) {
   EXPECT_EQ(e.paths[{"out"}].before.st.st_size, 3);
 }
 
+// sed -i, `sort -o in in`: what it held is a fact, and says more than what was there.
+TEST_F(Replaced, WhatWasReadFirstIsItsContent) {
+  write_file(in_root("a"), "one");
+  Execution& e = open();
+  look_content(e, "a");
+  create(e, "a", "two");
+  EXPECT_EQ(replaced(e, "a"), nullptr);
+  EXPECT_NE(fact(e, FactKind::kContent, "a"), nullptr);
+}
+
+// mv and cp look at their target only because they are about to replace it.
+TEST_F(Replaced, LooksOfAnImageThatReplacesAreForgottenOnesOfOthersAreNot) {
+  write_file(in_root("b"), "old");
+  Execution& shell = open();
+  Execution& mv = open(shell, "mv");
+  look(mv, FactKind::kIdentity, "b", store::kWithMtime, Asker::kReplacing);
+  Change change;
+  change.kind = ChangeKind::kMoveOnto;
+  change.path = {"b"};
+  change.before = ledger_->before_change(mv, {"b"});
+  change.looks_first = true;
+  write_file(in_root("b"), "new");
+  ledger_->change(mv, change);
+  EXPECT_EQ(fact(mv, FactKind::kIdentity, "b"), nullptr);
+  EXPECT_NE(replaced(mv, "b"), nullptr);
+  EXPECT_EQ(fact(shell, FactKind::kIdentity, "b"), nullptr);
+
+  write_file(in_root("c"), "old");
+  look(shell, FactKind::kIdentity, "c", store::kWithMtime);
+  change.path = {"c"};
+  change.before = ledger_->before_change(mv, {"c"});
+  ledger_->change(mv, change);
+  EXPECT_NE(fact(shell, FactKind::kIdentity, "c"), nullptr);
+}
+
 class Temporary : public LedgerTest {};
 
 TEST_F(Temporary, AnAncestorsExclusiveNameIsTemporary) {
@@ -271,6 +306,21 @@ TEST_F(Conflicts, ChmodAndWritingAreDifferentThings) {
   change(*two_, ChangeKind::kTimes, "a", [&] { store::set_mtime(in_root("a"), 1000); });
   // Both looked at it (its kind), and one of them changed it after the other's look.
   EXPECT_TRUE(refused(*one_, "raced"));
+}
+
+// An editor, or another session: the mount has seen it.
+TEST_F(Conflicts, WhatAStrangerChangesSpoilsWhoSawOrMadeIt) {
+  write_file(in_root("a"), "one");
+  look_content(*one_, "a");
+  create(*two_, "out");
+  ledger_->changed_outside({"elsewhere"});
+  EXPECT_TRUE(one_->refusals.empty());
+  ledger_->changed_outside({"a"});
+  EXPECT_TRUE(refused(*one_, "input-changed"));
+  EXPECT_TRUE(two_->refusals.empty());
+  ledger_->changed_outside({"out"});
+  EXPECT_TRUE(refused(*two_, "input-changed"));
+  EXPECT_TRUE(refused(*make_, "input-changed"));
 }
 
 class Settle : public LedgerTest {};
