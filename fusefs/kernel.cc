@@ -18,7 +18,6 @@ constexpr uint64_t kFuseParallelDirops = 1ull << 18;  // wanted by libfuse, but 
 constexpr uint64_t kFuseInitExt = 1ull << 30;
 constexpr uint32_t kOpenNoFlush = 1u << 5;
 constexpr uint32_t kOpenPassthrough = 1u << 7;
-constexpr int32_t kNotifyIncEpoch = 8;
 
 struct BackingMap {
   int32_t fd;
@@ -146,16 +145,6 @@ int Kernel::reply_open_passthrough(fuse_req_t req, const fuse_entry_param* entry
   fuse_entry_out out = entry_out(*entry);
   struct iovec iov[2] = {{&out, sizeof out}, {&open, sizeof open}};
   return fuse_reply_iov(req, iov, 2);
-}
-
-bool Kernel::expire_all_names(int session_fd) {
-  if (no_epoch_.load(std::memory_order_relaxed)) return false;
-  fuse_out_header header{};
-  header.len = sizeof header;
-  header.error = kNotifyIncEpoch;
-  if (::write(session_fd, &header, sizeof header) == sizeof header) return true;
-  no_epoch_.store(true, std::memory_order_relaxed);
-  return false;
 }
 
 }  // namespace pcache::fusefs

@@ -1,4 +1,4 @@
-// What the kernel can do and libfuse 3.14 cannot say yet: passthrough, KILLPRIV_V2, epochs.
+// What the kernel can do and libfuse 3.14 cannot say yet: passthrough, KILLPRIV_V2.
 //
 // The INIT reply is patched on its way out (custom I/O), replies to OPEN and CREATE that carry a
 // backing id are made by hand, and the epoch notification is a bare header. All wire structures
@@ -40,8 +40,6 @@ class Kernel {
   static int reply_open_passthrough(fuse_req_t req, const fuse_entry_param* entry, uint64_t fh,
                                     int backing_id);
 
-  // Expires every name the kernel keeps. False where the kernel does not know epochs.
-  bool expire_all_names(int session_fd);
 
  private:
   void see_init(const void* buf, size_t size);
@@ -49,7 +47,6 @@ class Kernel {
 
   std::atomic<bool> initialized_{false};
   std::atomic<bool> passthrough_{false};
-  std::atomic<bool> no_epoch_{false};
   std::atomic<uint64_t> requests_{0};
   uint64_t init_unique_ = 0;
   uint64_t offered_ = 0;

@@ -180,6 +180,7 @@ class MountImpl final : public Mount {
   ServedRef find_served(const std::string& rel) const;
   void send(const Notifier::Note& note);
   void invalidate_node(const Node& node);
+  void drop_name(uint64_t parent, const std::string& name, bool directory);
 
   // mount.cc
   void serve_requests();

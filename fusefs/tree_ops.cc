@@ -140,16 +140,21 @@ void MountImpl::invalidate_node(const Node& node) {
   (void)fuse_lowlevel_notify_inval_inode(session_, node.id, contents ? 0 : -1, 0);
 }
 
+// A directory's entry is only expired: dropping it, or a new epoch for all names, would break getcwd()
+// of the processes inside until somebody looks the whole path up again.
+void MountImpl::drop_name(uint64_t parent, const std::string& name, bool directory) {
+  if (directory)
+    (void)fuse_lowlevel_notify_expire_entry(session_, parent, name.c_str(), name.size(),
+                                            FUSE_LL_EXPIRE_ONLY);
+  else
+    (void)fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
+}
+
 void MountImpl::invalidate(const std::string& rel) {
   if (!alive()) return;
   const NodeTable::Known known = nodes_.resolve(rel);
   if (known.node) {
-    // Dropping a directory's entry would break getcwd() of processes inside it.
-    const bool directory = known.node->type == S_IFDIR;
-    if (known.parent != 0 && !(directory && kernel_.expire_all_names(session_fd_))) {
-      (void)fuse_lowlevel_notify_inval_entry(session_, known.parent, known.name.c_str(),
-                                             known.name.size());
-    }
+    if (known.parent != 0) drop_name(known.parent, known.name, known.node->type == S_IFDIR);
     invalidate_node(*known.node);
   }
   if (known.parent != 0) (void)fuse_lowlevel_notify_inval_inode(session_, known.parent, -1, 0);
@@ -157,13 +162,10 @@ void MountImpl::invalidate(const std::string& rel) {
 
 void MountImpl::invalidate_all() {
   if (!alive()) return;
-  const bool epoch = kernel_.expire_all_names(session_fd_);
   for (const NodeRef& node : nodes_.all()) {
-    if (!epoch && node->type != S_IFDIR) {
-      if (const auto rel = nodes_.path(node->id)) {
-        const NodeTable::Known known = nodes_.resolve(*rel);
-        if (known.parent != 0) send({known.parent, known.name});
-      }
+    if (const auto rel = nodes_.path(node->id)) {
+      const NodeTable::Known known = nodes_.resolve(*rel);
+      if (known.parent != 0) drop_name(known.parent, known.name, node->type == S_IFDIR);
     }
     // Cached contents go by themselves once a new mtime or size is seen.
     send({node->id, ""});

@@ -405,6 +405,7 @@ void TracedSession::apply_to_ancestors(
     change.atime_ns = effect.atime_ns;
     change.mode_set = effect.set_mode;
     change.owner_set = effect.uid.has_value();
+    change.directory = effect.kind == EffectKind::kMakeDir;
     change.unlinks = effect.kind == EffectKind::kFile && !effect.in_place;
     if (effect.kind == EffectKind::kHardLink) change.link_source = effect.text;
     ledger_.change(parent, change);

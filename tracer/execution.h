@@ -122,6 +122,7 @@ struct Execution {
   std::vector<SpoolSegment> streams;
   StdinUse stdin_use;
   std::set<std::string> inherited;  // links of descriptors above 2 it was given
+  std::set<TreePath> own_directories;  // made by its tree: what lies below is its own
   uint32_t random_opens = 0;
   std::map<std::pair<uint64_t, uint64_t>, bool> relinked;  // (dev, ino) whose link count its tree changed
   std::set<std::pair<uint64_t, uint64_t>> output_inodes;   // files its stdout and stderr go to

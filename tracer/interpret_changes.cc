@@ -252,7 +252,6 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
     }
     carried.emplace_back(a, std::move(moved));
   }
-  if (p.before_second.err == 0 && p.before_second.st.st_nlink > 1) ledger_.relinked(c.e, p.before_second.st);
   apply(c, ChangeKind::kMoveAway, p.first, p.before_first);
   apply(c, ChangeKind::kMoveOnto, p.second, p.before_second);
   for (auto& [execution, moved] : carried) {
@@ -262,6 +261,7 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
     entry.xattrs = moved.xattrs;
   }
   if (!directory) return;
+  for (Execution* a = &c.e; !a->is_session(); a = a->parent) a->own_directories.insert(to);
   // Everything below has new names; nothing was there before, since `to` was absent or empty.
   std::vector<store::TreePath> pending = {to};
   while (!pending.empty()) {
@@ -275,6 +275,7 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
       change.path = dir.child(entry.name);
       change.before.err = ENOENT;
       change.replayed_aspects = kExistence | kContents | kAttributes | kTimes;
+      change.directory = entry.type == 'd';
       ledger_.change(c.e, change);
       if (entry.type == 'd') pending.push_back(change.path);
     }
@@ -286,8 +287,6 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
   switch (event.row->meaning) {
     case Meaning::kUnlink:
     case Meaning::kRmdir:
-      if (p.before_first.err == 0 && p.before_first.st.st_nlink > 1 && S_ISREG(p.before_first.st.st_mode))
-        ledger_.relinked(c.e, p.before_first.st);
       return apply(c, ChangeKind::kRemove, at, p.before_first);
     case Meaning::kMkdir:
     case Meaning::kMknod:
@@ -296,7 +295,13 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
         if (ledger_.observer().stat(at.path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
           ledger_.refuse(c.e, "device", at.path.text, "it was made", true);
       }
-      return apply(c, ChangeKind::kCreateExclusive, at, p.before_first);
+      {
+        Change change = make_change(c, ChangeKind::kCreateExclusive, at, p.before_first);
+        change.directory = event.row->meaning == Meaning::kMkdir;
+        ledger_.change(c.e, change);
+        resolver_.changed(at.path);
+      }
+      return;
     case Meaning::kSymlink:
       return apply(c, ChangeKind::kMoveOnto, at, p.before_first);
     case Meaning::kLink: {
@@ -304,7 +309,6 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
       if (!at.pseudo) change.link_source = at.path.text;
       ledger_.change(c.e, change);
       if (!at.pseudo && p.before_first.err == 0) {
-        ledger_.relinked(c.e, p.before_first.st);
         // If the new name is all that stays, it has the old one's time.
         for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
           const auto old = a->paths.find(at.path);

@@ -128,11 +128,20 @@ void Ledger::hash_sample(Sample& sample) {
   sample.hash = digest;
 }
 
+bool Ledger::below_own_directory(const Execution& e, const TreePath& path) {
+  if (e.own_directories.empty()) return false;
+  for (TreePath at = path; !at.text.empty() && at.text != "/";) {
+    at = at.parent();
+    if (e.own_directories.contains(at)) return true;
+  }
+  return false;
+}
+
 void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[key.path];
-    if ((entry.changed & blocking_aspects(key.kind)) != 0) return;
+    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path)) return;
     if (ObservedFact* known = find_fact(*a, entry, key)) {
       if (known->asker == Asker::kOther || known->asker == asker) return;  // nothing new, nor above
       known->asker = Asker::kOther;
@@ -156,7 +165,7 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
   std::shared_ptr<Sample> sample;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[path];
-    if ((entry.changed & blocking_aspects(key.kind)) != 0) return;
+    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path)) return;
     if (ObservedFact* known = find_fact(*a, entry, key)) {
       if (known->asker == Asker::kOther || known->asker == asker) return;
       known->asker = Asker::kOther;
@@ -179,7 +188,7 @@ void Ledger::list(Execution& e, const TreePath& dir, int err,
   note_read(e, dir);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[dir];
-    if ((entry.changed & kExistence) != 0) return;
+    if ((entry.changed & kExistence) != 0 || below_own_directory(*a, dir)) return;
     FactKey key{FactKind::kListing, dir, 0, {}};
     if (find_fact(*a, entry, key) != nullptr) return;
     if (err != 0) {
@@ -248,7 +257,7 @@ void Ledger::observe_replaced(Execution& e, const FactKey& key, int err, const s
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[key.path];
-    if ((entry.changed & (kExistence | kContents)) != 0) return;
+    if ((entry.changed & (kExistence | kContents)) != 0 || below_own_directory(*a, key.path)) return;
     if (find_fact(*a, entry, key) != nullptr) return;
     add_fact(*a, entry,
              {key, observer_.replaced_value(key, err, st, a->weak.digest), nullptr, Asker::kOther, false});
@@ -370,12 +379,21 @@ void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& c
 void Ledger::change(Execution& e, const Change& change) {
   const uint8_t aspects = aspects_of(change);
   note_conflicts(e, change, aspects);
+  // Other names of the same inode see their link count change.
+  const bool takes_name = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveOnto;
+  if (takes_name && change.before.err == 0 && S_ISREG(change.before.st.st_mode) &&
+      change.before.st.st_nlink > 1)
+    relinked(e, change.before.st);
+  if (struct stat st {}; !change.link_source.empty() &&
+                         observer_.stat(TreePath{change.link_source}, &st) == 0)
+    relinked(e, st);
   const int64_t now = coarse_now_ns();
   const uint64_t sequence = ++sequence_;
   const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[change.path];
-    require_prior_state(*a, entry, change);
+    if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);
+    if (change.directory) a->own_directories.insert(change.path);
     if (entry.changed == 0) entry.before = change.before;
     const bool first_creation =
         (entry.changed & kExistence) == 0 && change.before.err != 0 && !removes;

@@ -40,6 +40,7 @@ struct Change {
   Before before;
   uint32_t create_mode = 0;  // after umask
   bool blind = false;        // the image overwrites blindly
+  bool directory = false;    // a directory is there now, made by the own tree
   bool looks_first = false;  // the image looks at what it replaces (mv, cp, rm): only the kind counts
   bool unlinks = false;      // …and unlinks first (as, ld)
   uint8_t replayed_aspects = 0;  // kReplayed
@@ -105,6 +106,7 @@ class Ledger {
   void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
   void hash_sample(Sample& sample);
   void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
+  static bool below_own_directory(const Execution& e, const TreePath& path);
   static void forget_looks(Execution& e, PathEntry& entry, const Change& change);
   void add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind);
   void note_conflicts(Execution& writer, const Change& change, uint8_t aspects);
