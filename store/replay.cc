@@ -387,6 +387,22 @@ int Replay::create_file(size_t index) {
   int parent;
   std::string name;
   if (const int err = parents_.get(e.path, &parent, &name)) return err;
+  // Named when it is whole: if the daemon dies, the output is simply not built.
+  if (UniqueFd whole(openat(parent, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, e.mode & 0777)); whole) {
+    if (const int err = fill(index, whole.get())) return err;
+    const std::string self = "/proc/self/fd/" + std::to_string(whole.get());
+    const auto publish = [&] {
+      return linkat(AT_FDCWD, self.c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
+    };
+    int err = publish();
+    if (err == EEXIST) {
+      if (const int busy = make_free(e.path)) return busy;
+      err = publish();
+    }
+    if (err == 0) journal_.created(e.path, false);
+    return err;
+  }
+  // A file system without unnamed files.
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
   UniqueFd fd(openat(parent, name.c_str(), kFlags, e.mode & 0777));
   if (!fd && errno == EEXIST) {

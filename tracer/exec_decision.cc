@@ -405,6 +405,8 @@ void TracedSession::apply_to_ancestors(
     change.atime_ns = effect.atime_ns;
     change.mode_set = effect.set_mode;
     change.owner_set = effect.uid.has_value();
+    change.replayed_removal =
+        effect.kind == EffectKind::kRemove || effect.kind == EffectKind::kRemoveDir;
     change.directory = effect.kind == EffectKind::kMakeDir;
     change.unlinks = effect.kind == EffectKind::kFile && !effect.in_place;
     if (effect.kind == EffectKind::kHardLink) change.link_source = effect.text;

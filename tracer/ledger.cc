@@ -389,7 +389,8 @@ void Ledger::change(Execution& e, const Change& change) {
     relinked(e, st);
   const int64_t now = coarse_now_ns();
   const uint64_t sequence = ++sequence_;
-  const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway;
+  const bool removes = change.kind == ChangeKind::kRemove ||
+                       change.kind == ChangeKind::kMoveAway || change.replayed_removal;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[change.path];
     if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);

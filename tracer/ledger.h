@@ -44,6 +44,7 @@ struct Change {
   bool looks_first = false;  // the image looks at what it replaces (mv, cp, rm): only the kind counts
   bool unlinks = false;      // …and unlinks first (as, ld)
   uint8_t replayed_aspects = 0;  // kReplayed
+  bool replayed_removal = false;
   std::optional<int64_t> atime_ns, mtime_ns;  // kTimes: explicit; absent: now
   bool mode_set = false, owner_set = false;
   std::string xattr;

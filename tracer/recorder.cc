@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -362,6 +363,14 @@ bool Recorder::capture_streams(Execution& e, store::Record* record) {
 void Recorder::record(Execution& e) {
   const store::Observer& observer = ledger_.observer();
   if (e.hit || !e.refusals.empty()) return;
+  // A write that failed on a full disk is not seen; its program may have carried on.
+  struct statfs space {};
+  constexpr uint64_t kNearlyFull = 256 * 1024;
+  if (observer.tree().statfs("", &space) == 0 &&
+      static_cast<uint64_t>(space.f_bavail) * static_cast<uint64_t>(space.f_bsize) < kNearlyFull) {
+    ledger_.refuse(e, "disk-full", "", "the project's file system is full", false);
+    return;
+  }
   ledger_.settle(e);
   if (!e.refusals.empty()) return;
 
@@ -380,6 +389,15 @@ void Recorder::record(Execution& e) {
       return;
     }
     if (output.effects.empty() && entry.exclusive) temporary.push_back(&path);
+    // Made and gone again, or there and gone: now it matters which.
+    struct stat st {};
+    if (observer.stat(path, &st) != 0)
+      for (const uint32_t index : entry.facts) {
+        ObservedFact& fact = e.facts[index];
+        if (fact.removed || fact.key.kind != FactKind::kReplaced) continue;
+        fact.key.param &= ~(store::kReplacedBlind | store::kReplacedUnlinked);
+        fact.value = observer.replaced_value(fact.key, entry.before.err, entry.before.st, {});
+      }
     if (!output.effects.empty()) outputs.push_back(std::move(output));
   }
   std::sort(outputs.begin(), outputs.end(), [](const Output& a, const Output& b) {
