@@ -70,6 +70,9 @@ def as_user(arguments):
             os.mkdir(os.path.join(place, "bin"), 0o755)
             for program in ("pcache", "pcached"):
                 shutil.copy(os.path.join(where["programs"], program), os.path.join(place, "bin"))
+            helpers = os.path.join(where["programs"], "e2e")
+            if os.path.isdir(helpers):
+                shutil.copytree(helpers, os.path.join(place, "bin", "e2e"))
             where["programs"] = os.path.join(place, "bin")
         command = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env", "-i",
                    f"HOME={home}", f"PATH={world.PATH}", "LC_ALL=C.UTF-8", sys.executable,

@@ -80,6 +80,12 @@ def with_environment(entry):
     return found
 
 
+def mounts_below(directory, kind=" - "):
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        lines = [line.split() for line in f if kind in line]
+    return [words[4] for words in lines if (words[4] + "/").startswith(directory + "/")]
+
+
 def wait_until(condition, seconds=5.0):
     deadline = time.monotonic() + seconds
     while True:

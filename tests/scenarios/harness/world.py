@@ -23,7 +23,7 @@ class World:
         self.data = data  # where real.sources put what it fetched
         self.dir = tempfile.mkdtemp(prefix="pcache-e2e-", dir="/tmp")
         self.pcache = os.path.join(programs, "pcache")
-        self.pcached = os.path.join(programs, "pcached")
+        self.programs = programs
         self.mounted = mounted
         self.failures = []
         self.start = time.time()
@@ -40,6 +40,9 @@ class World:
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
+
+    def helper(self, name):
+        return os.path.join(self.programs, "e2e", name)
 
     # --- what went wrong ---
 
@@ -200,9 +203,7 @@ class World:
 
     def mounts(self):
         """Mount points of pcache below our directory."""
-        with open("/proc/self/mountinfo", encoding="utf-8") as f:
-            lines = [line.split() for line in f if "fuse.pcache" in line]
-        return [words[4] for words in lines if (words[4] + "/").startswith(self.dir + "/")]
+        return process.mounts_below(self.dir, "fuse.pcache")
 
     def is_mounted(self):
         return self.tree in self.mounts()
@@ -276,6 +277,9 @@ class World:
                 pass
         for mount in sorted(self.mounts(), reverse=True):
             subprocess.run(["fusermount3", "-uz", mount], check=False)
+        if process.mounts_below(self.dir):  # rather litter than a removal through a mount
+            print(f"mounts are left: {process.mounts_below(self.dir)}")
+            return
         for directory, names, _ in os.walk(self.dir):
             for name in names:
                 path = os.path.join(directory, name)
