@@ -202,6 +202,23 @@ Case("nested", "{ read line; cat; } < in1; tail -c 1 < in2",
      "printf 'a\\nb\\n' > in1; printf two > in2",
      ["printf 'a\\nc\\n' > in1; printf two > in2", "printf 'a\\nb\\n' > in1; printf x > in2"])
 Case("nested", "cat in1 > a; ln a b; cat in2 >> b; cat a", TWO, [TWO_B, TWO + "; touch b"])
+Case("nested", "ln in1 a; ls -l in1 a | cut -c 1-12; cat in2", TWO, [TWO_B, TWO + "; ln in1 b"])
+Case("nested", "cat in1 > a; ln a b; ls -l a | cut -c 1-12; rm b; ls -l a | cut -c 1-12", TWO,
+     [TWO + "; touch a", TWO + "; touch b"])
+Case("nested", "cp -p in1 a; mv -n a b; mv -f in2 b; cat b", TWO, [TWO_B, TWO + "; touch b"])
+Case("nested", "cp -u in1 in2; cat in2", TWO, [TWO + " ## touch in1", TWO + " ## touch in2"])
+Case("nested", "cp -b in1 in2; ls; cat in2", TWO, [TWO_B, "printf one > in1"])
+Case("nested", "cat in1 in2 | (read x || true; echo $x) > a; cat a", TWO, [TWO_B])
+Case("nested", "sed -i s/o/0/ in1; cat in1; cat in2", TWO, [TWO_B, TWO + "; chmod 600 in1"])
+Case("nested", "tar cf a.tar in1 in2; rm in1 in2; tar xf a.tar; cat in1 in2; rm a.tar", TWO, [TWO_B])
+Case("nested", "find . -name 'in*' | sort; test -e none || echo none; wc -c in1 in2", TWO,
+     [TWO_B, TWO + "; touch none", TWO + "; mkdir d; touch d/in3"])
+Case("nested", "install -m 751 in1 a; install -d d/e; install in2 d/e; ls d/e", TWO,
+     [TWO_B, TWO + "; touch a", TWO + "; mkdir -p d/e; touch d/e/x"])
+Case("nested", "head -c 2 in1 > a; tail -c 1 in2 >> a; sort a a > b; cmp a b || echo differ", TWO,
+     [TWO_B])
+Case("nested", "cat < in1 > a; cat <<E >> a\n$(cat in2)\nE\ncat a", TWO, [TWO_B])
+Case("nested", "umask 077; cat in1 > a; mkdir d; ls -ld d | cut -c 1-10; cat in2", TWO, [TWO_B])
 Case("nested", "touch stamp; [ in1 -nt stamp ] && echo newer || echo older; cat in2", TWO, [TWO_B])
 Case("nested", "CALLS creat; LOOKS open || true; cat b; cp in2 a; LOOKS open access_x", TWO,
      [TWO_B, TWO + "; touch b", TWO + "; printf x > a"])
@@ -286,8 +303,11 @@ class Checker:
         done = subprocess.run(command, cwd=self.tree, env=self.env, capture_output=True, timeout=30)
         outcome = None
         if traced:
-            with open(self.report) as file:
-                outcome = json.load(file)["executions"][0]
+            try:
+                with open(self.report) as file:
+                    outcome = json.load(file)["executions"][0]
+            except (OSError, ValueError, IndexError) as error:
+                outcome = {"outcome": f"not reported: {error}", "reasons": [], "recorded": False}
         return [done.returncode, done.stdout.decode(), done.stderr.decode(),
                 snapshot(self.tree)], outcome
 
