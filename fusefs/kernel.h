@@ -40,7 +40,6 @@ class Kernel {
   static int reply_open_passthrough(fuse_req_t req, const fuse_entry_param* entry, uint64_t fh,
                                     int backing_id);
 
-
  private:
   void see_init(const void* buf, size_t size);
   void patch_init(struct iovec* iov, int count);

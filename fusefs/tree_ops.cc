@@ -140,8 +140,8 @@ void MountImpl::invalidate_node(const Node& node) {
   (void)fuse_lowlevel_notify_inval_inode(session_, node.id, contents ? 0 : -1, 0);
 }
 
-// A directory's entry is only expired: dropping it, or a new epoch for all names, would break getcwd()
-// of the processes inside until somebody looks the whole path up again.
+// A directory's entry is only expired: dropping it, or a new epoch for all names, would break
+// getcwd() of the processes inside until somebody looks the whole path up again.
 void MountImpl::drop_name(uint64_t parent, const std::string& name, bool directory) {
   if (directory)
     (void)fuse_lowlevel_notify_expire_entry(session_, parent, name.c_str(), name.size(),

@@ -140,6 +140,11 @@ FactValue Observer::identity_value(const struct stat& st, uint32_t param) {
     value.size = static_cast<uint64_t>(st.st_size);
     value.nlink = st.st_nlink;
     if (param & kWithMtime) value.mtime_ns = nanoseconds(st.st_mtim);
+    // cp, tar and test -ef see that two names are one file: then, and only then, which one it is.
+    if (st.st_nlink > 1) value.text = std::to_string(st.st_dev) + ":" + std::to_string(st.st_ino);
+  } else if (S_ISLNK(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) {
+    value.size = static_cast<uint64_t>(st.st_size);
+    if (param & kWithMtime) value.mtime_ns = nanoseconds(st.st_mtim);
   } else if (S_ISDIR(st.st_mode)) {
     if (param & kWithDirMtime) value.mtime_ns = nanoseconds(st.st_mtim);
   } else if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) {
@@ -208,7 +213,9 @@ FactValue Observer::replaced_value(const FactKey& key, int stat_errno, const str
     value.mode = st.st_mode & kPermissions;
     return value;
   }
-  return identity_value(st, kWithMtime);
+  value = identity_value(st, kWithMtime);
+  value.text.clear();  // "replaceable" and "own" stand there
+  return value;
 }
 
 FactValue Observer::observe(const FactKey& key, const Digest& weak) const {

@@ -392,7 +392,8 @@ int Replay::create_file(size_t index) {
     if (const int err = fill(index, whole.get())) return err;
     const std::string self = "/proc/self/fd/" + std::to_string(whole.get());
     const auto publish = [&] {
-      return linkat(AT_FDCWD, self.c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
+      return linkat(AT_FDCWD, self.c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) == 0 ? 0
+                                                                                          : errno;
     };
     int err = publish();
     if (err == EEXIST) {

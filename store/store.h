@@ -107,8 +107,8 @@ class Store {
 
   // --- own outputs (design rule 2): the stamp with which a weak key's run or hit left a path ---
   // `root` separates checkouts; `path` is a TreePath text.
-  // (The tracer asks and remembers with an empty `weak`: left by any recorded run or hit. A parent's hit
-  // leaves the outputs of its children too, and what replaces them cannot tell.)
+  // (The tracer asks and remembers with an empty `weak`: left by any recorded run or hit. A
+  // parent's hit leaves the outputs of its children too, and what replaces them cannot tell.)
   virtual void remember_own(const Digest& weak, const std::string& root, const std::string& path,
                             const Stamp& stamp) = 0;
   virtual std::optional<Stamp> own(const Digest& weak, const std::string& root,

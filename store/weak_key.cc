@@ -163,23 +163,26 @@ bool is_mentioned(const ImageInfo& image, std::string_view name) {
   if (name == "PWD" || name.empty()) return false;  // kept for shells as it is
   const auto holds = [&](std::string_view text) {
     if (name == "_")
-      return text.find("$_") != std::string_view::npos || text.find("${_") != std::string_view::npos;
+      return text.find("$_") != std::string_view::npos ||
+             text.find("${_") != std::string_view::npos;
     return text.find(name) != std::string_view::npos;
   };
-  return holds(image.script_text) ||
-         std::any_of(image.argv.begin(), image.argv.end(), holds);
+  return holds(image.script_text) || std::any_of(image.argv.begin(), image.argv.end(), holds);
 }
 
-// A shell knows its cwd from PWD, without asking the kernel; an interpreter's script may look at it.
+// A shell knows its cwd from PWD, without asking the kernel; an interpreter's script may look at
+// it.
 bool may_show_cwd(const ImageInfo& image, Reader reader) {
   if (reader == Reader::kInterpreter || reader == Reader::kPrinter)
     return std::any_of(image.env.begin(), image.env.end(),
                        [](const std::string& v) { return v.starts_with("PWD="); });
   if (reader != Reader::kShell) return false;
+  // What cannot be read here (a sourced file, eval) may say anything.
   const auto holds = [](std::string_view text) {
-    return text.find("PWD") != std::string_view::npos ||
-           text.find("pwd") != std::string_view::npos ||
-           text.find("DIRSTACK") != std::string_view::npos || text.find("dirs") != std::string_view::npos;
+    for (const std::string_view word : {"PWD", "pwd", "DIRSTACK", "dirs", "~+", "~-", "\\w", "\\W",
+                                        "@P", "eval", "source", ". ./", ". /", ". $", ". \""})
+      if (text.find(word) != std::string_view::npos) return true;
+    return false;
   };
   return holds(image.script_text) || std::any_of(image.argv.begin(), image.argv.end(), holds);
 }
@@ -313,7 +316,8 @@ void add_process(const ImageInfo& image, Parts* parts) {
       name == "prlimit")
     parts->add("resource limits", image.limits);
   static constexpr const char* kStreams[] = {"stdin", "stdout", "stderr"};
-  // What stdin is counts when it is used; make gives its children a closed pipe or its own, by chance.
+  // What stdin is counts when it is used; make gives its children a closed pipe or its own, by
+  // chance.
   parts->add(kStreams[0], image.shape[0] == StreamShape::kClosed ? "closed" : "open");
   for (int i = 1; i < 3; ++i) parts->add(kStreams[i], shape_name(image.shape[i]));
 }

@@ -1,7 +1,7 @@
-// At each exec, before the new image's first instruction: what it is, whether it must run, and what its
-// hit means for its ancestors.
-#include <signal.h>
+// At each exec, before the new image's first instruction: what it is, whether it must run, and what
+// its hit means for its ancestors.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/ptrace.h>
 #include <unistd.h>
 
@@ -42,10 +42,10 @@ std::set<int> jobserver_fds(const std::vector<std::string>& env) {
   return fds;
 }
 
-// They look at what they are about to replace, to see what kind of thing it is; not so where an option
-// compares or keeps times.
+// They look at what they are about to replace, to see what kind of thing it is; not so where an
+// option compares or keeps times.
 bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv) {
-  static const std::set<std::string> kImages = {"mv", "cp",    "install", "ln", "rm",
+  static const std::set<std::string> kImages = {"mv", "cp",    "install", "ln",    "rm",
                                                 "ar", "mkdir", "rmdir",   "ranlib"};
   if (!kImages.contains(image)) return false;
   for (size_t i = 1; i < argv.size(); ++i) {
@@ -61,8 +61,15 @@ bool looks_before_replacing(const std::string& image, const std::vector<std::str
 // ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
 bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv) {
   // Of those that keep times, these alone store a directory's.
-  static const std::set<std::string> kStore = {"tar", "bsdtar", "cpio", "rsync", "zip", "7z", "stat"};
+  static const std::set<std::string> kStore = {"tar", "bsdtar", "cpio", "rsync",
+                                               "zip", "7z",     "stat"};
   if (kStore.contains(image)) return true;
+  if (image == "find")
+    return std::any_of(argv.begin(), argv.end(), [](const std::string& word) {
+      return word.starts_with("-newer") || word.starts_with("-mtime") ||
+             word.starts_with("-mmin") || word.starts_with("-cnewer") ||
+             word.starts_with("-anewer") || word.starts_with("-printf") || word.starts_with("-ls");
+    });
   const bool copies = image == "cp" || image == "install";
   if (image != "ls" && !copies) return false;
   for (size_t i = 1; i < argv.size(); ++i) {
@@ -126,7 +133,8 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
           observer_.stat(TreePath::from_absolute(open.link, observer_.tree().root()), &output) == 0)
         e.output_inodes.insert({output.st_dev, output.st_ino});
       if (open.fd == 0 && kind == FdKind::kFile)
-        if (const std::optional<FdInfo> info = fd_info(tid, 0)) e.stdin_use.offset_at_exec = info->offset;
+        if (const std::optional<FdInfo> info = fd_info(tid, 0))
+          e.stdin_use.offset_at_exec = info->offset;
       continue;
     }
     if (parent) {  // a copy of an ancestor's stream
@@ -135,7 +143,8 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
       if (unseen && kind != FdKind::kNull) {
         interpreter_.stdin_used(process, open.fd);
         ledger_.refuse(e, "inherited-descriptor", "",
-                       "it can read descriptor " + std::to_string(open.fd) + ", " + open.link, false);
+                       "it can read descriptor " + std::to_string(open.fd) + ", " + open.link,
+                       false);
       }
       continue;
     }
@@ -143,7 +152,8 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
     process.inherited[open.fd] = open.link;
     e.inherited.insert(open.link);
     if (leaked_.contains(open.link)) continue;  // counts when it is written to
-    const bool handed_on = kind == FdKind::kPipe || kind == FdKind::kSocket || kind == FdKind::kFile;
+    const bool handed_on =
+        kind == FdKind::kPipe || kind == FdKind::kSocket || kind == FdKind::kFile;
     if (!handed_on) continue;
     const std::optional<FdInfo> info = fd_info(tid, open.fd);
     struct stat st {};
@@ -173,7 +183,8 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
     for (const ReadImage::File& file : image.files)
       ledger_.observe_content(parent, file.path, 0, file.st);
   for (const std::string& named : image.named) {
-    const Resolved at = interpreter_.resolve(Tid{process.pid}, process, image.info.cwd, named, true);
+    const Resolved at =
+        interpreter_.resolve(Tid{process.pid}, process, image.info.cwd, named, true);
     interpreter_.observe_way(e, at);
     if (at.err != 0) continue;
     ledger_.observe_content(e, at.path, 0, at.st);
@@ -190,7 +201,8 @@ std::optional<store::Reason> TracedSession::refuse_at_start(const Execution& e,
                                                             const ReadImage& image) const {
   if (image.refusal) return image.refusal;
   if (image.credentials.euid != ::geteuid() || image.credentials.fsuid != ::geteuid())
-    return store::Reason{"other-user", "", "it runs as user " + std::to_string(image.credentials.euid)};
+    return store::Reason{"other-user", "",
+                         "it runs as user " + std::to_string(image.credentials.euid)};
   if (image.credentials.uid != image.credentials.euid)
     return store::Reason{"setuid", e.image.executable, "it runs with other privileges"};
   for (const std::string& argument : e.image.argv) {
@@ -242,12 +254,13 @@ void TracedSession::on_exec(Tid tid) {
   if (store::never_recorded(e.image_name)) {
     // What sleeps or invents a name leaves nothing that a caller's record would freeze.
     const bool harmless = e.image_name == "sleep" || e.image_name == "mktemp";
-    ledger_.refuse(e, "never", "", e.image_name + " is on the list of programs that are never recorded",
-                   !harmless);
+    ledger_.refuse(e, "never", "",
+                   e.image_name + " is on the list of programs that are never recorded", !harmless);
     return;
   }
   if (store::never_skipped_whole(e.image_name)) {
-    ledger_.refuse(e, "records-mtimes", "", e.image_name + " keeps its outputs' times in a log", false);
+    ledger_.refuse(e, "records-mtimes", "", e.image_name + " keeps its outputs' times in a log",
+                   false);
     return;
   }
   if (!e.refusals.empty() || options_.recache) {
@@ -289,10 +302,12 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
         return miss("its output goes to " + fact.key.path.text + ", which it reads");
   }
   // Descriptor 0 on the same file as 1: cat refuses that.
-  if (const auto input = process.tags.find(0); input != process.tags.end() && !e.output_inodes.empty()) {
+  if (const auto input = process.tags.find(0);
+      input != process.tags.end() && !e.output_inodes.empty()) {
     struct stat st {};
     if (classify(input->second->link) == FdKind::kFile &&
-        observer_.stat(TreePath::from_absolute(input->second->link, observer_.tree().root()), &st) == 0 &&
+        observer_.stat(TreePath::from_absolute(input->second->link, observer_.tree().root()),
+                       &st) == 0 &&
         e.output_inodes.contains({st.st_dev, st.st_ino}))
       return miss("its output goes to its input");
   }
@@ -354,7 +369,8 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
 void TracedSession::apply_to_ancestors(
     Execution& e, Process& process, const store::Record& record,
     const std::unordered_map<TreePath, Before, store::TreePathHash>& before,
-    const std::unordered_map<TreePath, std::vector<store::DirEntry>, store::TreePathHash>& listings) {
+    const std::unordered_map<TreePath, std::vector<store::DirEntry>, store::TreePathHash>&
+        listings) {
   Execution& parent = *e.parent;
   for (const Fact& fact : record.facts) {
     switch (fact.key.kind) {
@@ -389,7 +405,8 @@ void TracedSession::apply_to_ancestors(
           while (!a->is_session() && a->id != t->execution) a = a->parent;
           if (a->is_session()) break;
           ledger_.observe_alone(
-              *a, FactKey{FactKind::kTerminal, {}, static_cast<uint32_t>(t->number), {}}, fact.value);
+              *a, FactKey{FactKind::kTerminal, {}, static_cast<uint32_t>(t->number), {}},
+              fact.value);
         }
     }
   }
@@ -416,8 +433,8 @@ void TracedSession::apply_to_ancestors(
       for (const auto& [name, value] : effect.xattrs) entry.xattrs.insert(name);
     }
     if ((change.replayed_aspects & kExistence) != 0)
-      resolver_.changed(effect.path, effect.kind == EffectKind::kSymlink ||
-                                         effect.kind == EffectKind::kHardLink);
+      resolver_.changed(
+          effect.path, effect.kind == EffectKind::kSymlink || effect.kind == EffectKind::kHardLink);
   }
   if (!record.root.empty()) ledger_.bind_to_root(parent, record.root_reason);
 
@@ -434,7 +451,8 @@ void TracedSession::apply_to_ancestors(
     if (!record.stream_blob.empty()) {
       uint64_t total = 0;
       for (const store::StreamSegment& s : record.streams) total += s.size;
-      if (Result<UniqueFd> opened = store_.blobs().open(record.stream_blob, total)) blob = std::move(*opened);
+      if (Result<UniqueFd> opened = store_.blobs().open(record.stream_blob, total))
+        blob = std::move(*opened);
     }
     while (offset < end) {
       const uint64_t size = std::min<uint64_t>(end - offset, 1 << 20);

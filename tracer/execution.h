@@ -1,7 +1,8 @@
 // Execution: one node of the tree of commands, with what it observed and changed so far.
 //
-// An execution lasts from a successful exec until that process, its exec-less forks and all its child
-// executions have ended. Owned by the Ledger; everything here is guarded by the session's lock.
+// An execution lasts from a successful exec until that process, its exec-less forks and all its
+// child executions have ended. Owned by the Ledger; everything here is guarded by the session's
+// lock.
 #pragma once
 
 #include <sys/stat.h>
@@ -28,8 +29,8 @@ namespace pcache::tracer {
 using store::TreePath;
 using ExecutionId = uint64_t;
 
-// Contents that were observed; hashed at once when the stamp is young, else when first needed (before
-// an own change of the path at the latest).
+// Contents that were observed; hashed at once when the stamp is young, else when first needed
+// (before an own change of the path at the latest).
 struct Sample {
   TreePath path;
   struct stat st {};
@@ -43,7 +44,7 @@ struct ObservedFact {
   std::shared_ptr<Sample> sample;  // kContent of a regular file
   enum class Asker : uint8_t { kOther, kBlind, kReplacing, kPython };
   Asker asker = Asker::kOther;  // kBlind: only images that overwrite blindly have asked (rule 2)
-  bool removed = false;  // replaced by a Replaced fact
+  bool removed = false;         // replaced by a Replaced fact
 };
 
 // Which aspects of a path an execution's own tree has changed.
@@ -63,12 +64,12 @@ struct Before {
 struct PathEntry {
   std::vector<uint32_t> facts;  // indices into Execution::facts
   uint8_t changed = 0;
-  Before before;              // valid once changed != 0
-  bool exclusive = false;     // the first creation was exclusive (O_EXCL, mkdir, link…)
-  bool unlinked = false;      // the inode that was there was removed or renamed over
+  Before before;           // valid once changed != 0
+  bool exclusive = false;  // the first creation was exclusive (O_EXCL, mkdir, link…)
+  bool unlinked = false;   // the inode that was there was removed or renamed over
   bool replaced_fact = false;
-  int64_t order_ns = 0;       // of the last change (CLOCK_REALTIME_COARSE: mtimes' own clock)
-  uint64_t sequence = 0;      // orders changes of one clock tick
+  int64_t order_ns = 0;   // of the last change (CLOCK_REALTIME_COARSE: mtimes' own clock)
+  uint64_t sequence = 0;  // orders changes of one clock tick
   int64_t made_ns = 0, removed_ns = 0;  // the last creation, the first removal of what was there
   uint64_t made_sequence = 0, removed_sequence = 0;
   std::optional<int64_t> atime_ns, mtime_ns;  // explicit
@@ -85,7 +86,7 @@ struct SpoolSegment {
 
 struct StdinUse {
   bool used = false;
-  int64_t offset_at_exec = -1;  // regular files
+  int64_t offset_at_exec = -1;     // regular files
   std::shared_ptr<UniqueFd> file;  // a duplicate of the description, from first use
   store::FactValue value;
 };
@@ -104,7 +105,7 @@ struct Execution {
 
   int live = 0;  // processes in it + open child executions
   bool main_exited = false;
-  int status = 0;  // wait status of the main process
+  int status = 0;          // wait status of the main process
   int64_t started_ns = 0;  // CLOCK_MONOTONIC
   uint64_t cpu_ns = 0;
 
@@ -116,17 +117,19 @@ struct Execution {
 
   std::vector<ObservedFact> facts;
   std::unordered_map<TreePath, PathEntry, store::TreePathHash> paths;
-  std::unordered_map<TreePath, std::set<std::string>, store::TreePathHash> own_names;  // by directory
+  std::unordered_map<TreePath, std::set<std::string>, store::TreePathHash>
+      own_names;  // by directory
   std::vector<store::Fact> side_facts;
   std::unordered_set<uint64_t> memo;  // calls that can tell nothing new
   std::vector<SpoolSegment> streams;
   StdinUse stdin_use;
-  std::set<std::string> inherited;  // links of descriptors above 2 it was given
+  std::set<std::string> inherited;     // links of descriptors above 2 it was given
   std::set<TreePath> own_directories;  // made by its tree: what lies below is its own
   uint32_t random_opens = 0;
-  std::map<std::pair<uint64_t, uint64_t>, bool> relinked;  // (dev, ino) whose link count its tree changed
-  std::set<std::pair<uint64_t, uint64_t>> output_inodes;   // files its stdout and stderr go to
-  std::string root_reason;          // non-empty: its record holds for this root only
+  std::map<std::pair<uint64_t, uint64_t>, bool>
+      relinked;  // (dev, ino) whose link count its tree changed
+  std::set<std::pair<uint64_t, uint64_t>> output_inodes;  // files its stdout and stderr go to
+  std::string root_reason;  // non-empty: its record holds for this root only
   uint64_t saved_ns = 0, bytes_served = 0, stops = 0, tree_ops = 0, effect_count = 0;
   uint32_t nested = 0;  // executions inside it
 
@@ -135,10 +138,10 @@ struct Execution {
 };
 
 inline ObservedFact::Asker asker_of(const Execution& e) {
-  return e.blind_image       ? ObservedFact::Asker::kBlind
-         : e.replacing_image ? ObservedFact::Asker::kReplacing
+  return e.blind_image              ? ObservedFact::Asker::kBlind
+         : e.replacing_image        ? ObservedFact::Asker::kReplacing
          : e.image_name == "python" ? ObservedFact::Asker::kPython
-                             : ObservedFact::Asker::kOther;
+                                    : ObservedFact::Asker::kOther;
 }
 
 inline bool Execution::within(const Execution& other) const {

@@ -27,11 +27,11 @@ namespace {
 
 // Where scripts keep a copy of stdin (`exec 7<&0`); 3 and 4 are what every program reads from.
 constexpr int kFirstKept = 5, kLastKept = 9;
-constexpr int kHighestNumber = 1023;  // every number up to here that is not in the table is reported
+constexpr int kHighestNumber =
+    1023;  // every number up to here that is not in the table is reported
 constexpr unsigned kDupCommands[] = {F_DUPFD, F_DUPFD_CLOEXEC};
-constexpr unsigned long kTerminalRequests[] = {TCGETS, TCSETS,     TCSETSW,    TCSETSF,
-                                               TIOCSTI, TIOCSWINSZ, TIOCSCTTY, TIOCNOTTY,
-                                               FIONREAD};
+constexpr unsigned long kTerminalRequests[] = {TCGETS,     TCSETS,    TCSETSW,   TCSETSF, TIOCSTI,
+                                               TIOCSWINSZ, TIOCSCTTY, TIOCNOTTY, FIONREAD};
 
 class FilterBuilder {
  public:
@@ -68,8 +68,7 @@ void add_open(FilterBuilder& filter, const SyscallRow& row) {
   const unsigned flags = static_cast<unsigned>(row.flags);
   for (const uint64_t bit : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC})
     filter.when(SCMP_ACT_TRACE(1), row.number, masked(flags, bit, bit));
-  filter.when(SCMP_ACT_NOTIFY, row.number,
-              masked(flags, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0));
+  filter.when(SCMP_ACT_NOTIFY, row.number, masked(flags, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0));
 }
 
 void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& watched) {

@@ -104,7 +104,8 @@ ReadImage ImageReader::read(Tid pid, const std::string& pending) {
     info.capabilities = credentials->effective_capabilities;
     info.ignored_signals = credentials->ignored_signals;
   }
-  info.limits = read_proc(pid, "limits") + std::to_string(::getpriority(PRIO_PROCESS, static_cast<id_t>(pid.value)));
+  info.limits = read_proc(pid, "limits") +
+                std::to_string(::getpriority(PRIO_PROCESS, static_cast<id_t>(pid.value)));
   info.kernel_release = kernel_release_;
   info.node_name = node_name_;
   info.cpu_flags_hash = cpu_flags_hash_;
@@ -117,9 +118,10 @@ ReadImage ImageReader::read(Tid pid, const std::string& pending) {
   const Elf* elf = inspect(info.executable_path, st);
   image.supported = !elf->readable || (elf->elf && elf->wide);
   if (!elf->readable || !elf->elf || !elf->wide) {
-    image.refusal = elf->readable
-                        ? store::Reason{"foreign-architecture", info.executable, "not a 64-bit program"}
-                        : store::Reason{"unreadable-program", info.executable, "it can't be read"};
+    image.refusal =
+        elf->readable
+            ? store::Reason{"foreign-architecture", info.executable, "not a 64-bit program"}
+            : store::Reason{"unreadable-program", info.executable, "it can't be read"};
     return image;
   }
   info.executable_hash = elf->hash;

@@ -1,5 +1,5 @@
-// ImageReader: what is known of a process at its exec event, for the weak key and its parent's facts.
-// Guarded by the session's lock.
+// ImageReader: what is known of a process at its exec event, for the weak key and its parent's
+// facts. Guarded by the session's lock.
 #pragma once
 
 #include <optional>

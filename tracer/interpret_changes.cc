@@ -46,12 +46,11 @@ uint32_t Interpreter::open_mode(const CallEvent& event) const {
 Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) {
   Pending pending;
   const Meaning meaning = event.row->meaning;
-  const bool opens = meaning == Meaning::kOpen || meaning == Meaning::kOpen2 ||
-                     meaning == Meaning::kCreat;
-  const uint64_t flags = opens ? open_flags(event)
-                         : event.row->flags < 0
-                             ? 0
-                             : event.args[static_cast<size_t>(event.row->flags)];
+  const bool opens =
+      meaning == Meaning::kOpen || meaning == Meaning::kOpen2 || meaning == Meaning::kCreat;
+  const uint64_t flags = opens                  ? open_flags(event)
+                         : event.row->flags < 0 ? 0
+                                                : event.args[static_cast<size_t>(event.row->flags)];
   if (meaning == Meaning::kOpen2) {
     constexpr uint64_t kResolveInRoot = 0x10;
     uint64_t how[3] = {};
@@ -64,14 +63,15 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
 
   // --- which object ---
   std::optional<Resolved> first;
-  if (event.row->on_fd || (event.row->first.path >= 0 &&
-                           event.args[static_cast<size_t>(event.row->first.path)] == 0) ||
+  if (event.row->on_fd ||
+      (event.row->first.path >= 0 && event.args[static_cast<size_t>(event.row->first.path)] == 0) ||
       (event.first && event.first->empty() && (flags & AT_EMPTY_PATH) != 0)) {
     pending.first_is_fd = true;
     first = resolve_fd(c, static_cast<int>(event.args[0]));
   } else {
     bool follow = !event.row->no_follow && (flags & AT_SYMLINK_NOFOLLOW) == 0;
-    if (opens) follow = (flags & O_NOFOLLOW) == 0 && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
+    if (opens)
+      follow = (flags & O_NOFOLLOW) == 0 && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
     if (meaning == Meaning::kLink) follow = (flags & AT_SYMLINK_FOLLOW) != 0;
     first = resolve_arg(c, event, false, follow);
   }
@@ -80,7 +80,8 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
     const bool publishes = meaning == Meaning::kLink;  // an unnamed file gets its name
     if (!publishes) {
       if (!pending.first_is_fd && (!event.first || !event.first->empty()) && event.first)
-        ledger_.refuse(c.e, "unnamed-file", "", std::string(event.row->name) + " of something without a name", true);
+        ledger_.refuse(c.e, "unnamed-file", "",
+                       std::string(event.row->name) + " of something without a name", true);
       return {};
     }
     first.emplace();
@@ -118,10 +119,14 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
     return {};
   }
   if (meaning == Meaning::kChown && at.err == 0 && !at.pseudo)
-    ledger_.observe(c.e, FactKey{FactKind::kIdentity, at.path, 0, {}}, Observer::identity_value(at.st, 0));
+    ledger_.observe(c.e, FactKey{FactKind::kIdentity, at.path, 0, {}},
+                    Observer::identity_value(at.st, 0));
   if (meaning == Meaning::kSetXattr && at.err == 0 && !at.pseudo &&
       (event.row->name.find("remove") != std::string_view::npos || event.args[4] != 0)) {
-    FactKey key{FactKind::kXattr, at.path, 0, {read_string(c.tid, RemotePtr{event.args[1]}, 256).value_or("?")}};
+    FactKey key{FactKind::kXattr,
+                at.path,
+                0,
+                {read_string(c.tid, RemotePtr{event.args[1]}, 256).value_or("?")}};
     FactValue value = ledger_.observer().observe(key, {});
     ledger_.observe(c.e, std::move(key), std::move(value));
   }
@@ -184,10 +189,10 @@ Change Interpreter::make_change(const Caller& c, ChangeKind kind, const Resolved
   change.before = before;
   change.blind = c.e.blind_image;
   change.looks_first = c.e.replacing_image;
-  // BFD unlinks an ordinary output before it creates it; where there is none, nothing is seen of that.
-  change.unlinks =
-      c.e.blind_image && (c.e.image_name == "as" || c.e.image_name.starts_with("ld") ||
-                          c.e.image_name == "gold" || c.e.image_name == "mold");
+  // BFD unlinks an ordinary output before it creates it; where there is none, nothing is seen of
+  // that.
+  change.unlinks = c.e.blind_image && (c.e.image_name == "as" || c.e.image_name.starts_with("ld") ||
+                                       c.e.image_name == "gold" || c.e.image_name == "mold");
   return change;
 }
 
@@ -292,7 +297,8 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
     case Meaning::kMknod:
       if (event.row->meaning == Meaning::kMknod) {
         struct stat st {};
-        if (ledger_.observer().stat(at.path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+        if (ledger_.observer().stat(at.path, &st) == 0 && !S_ISREG(st.st_mode) &&
+            !S_ISFIFO(st.st_mode))
           ledger_.refuse(c.e, "device", at.path.text, "it was made", true);
       }
       {
@@ -312,7 +318,8 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
         // If the new name is all that stays, it has the old one's time.
         for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
           const auto old = a->paths.find(at.path);
-          const bool own = old != a->paths.end() && (old->second.changed & (kExistence | kContents)) != 0;
+          const bool own =
+              old != a->paths.end() && (old->second.changed & (kExistence | kContents)) != 0;
           PathEntry& entry = a->paths[p.second.path];
           if (own)
             entry.mtime_ns = old->second.mtime_ns;
@@ -341,8 +348,8 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
       Change change = make_change(c, ChangeKind::kTimes, at, p.before_first);
       struct stat st {};
       if (ledger_.observer().stat(at.path, &st) != 0) return;
-      const uint64_t times = event.args[event.row->name == "utimensat" || event.row->name == "futimesat"
-                                            ? 2 : 1];
+      const uint64_t times =
+          event.args[event.row->name == "utimensat" || event.row->name == "futimesat" ? 2 : 1];
       timespec both[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
       if (times != 0 && event.row->name == "utimensat")
         read_memory(c.tid, RemotePtr{times}, both, sizeof both);

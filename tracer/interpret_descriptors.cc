@@ -64,7 +64,8 @@ std::shared_ptr<StreamTag> Interpreter::stream_of(const Caller& c, int fd) const
   return found->second;
 }
 
-bool Interpreter::wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const {
+bool Interpreter::wants_stream(const Process& process,
+                               const std::shared_ptr<StreamTag>& tag) const {
   const Execution* a = process.execution;
   for (const StreamTag* t = tag.get(); t != nullptr; t = t->parent.get())
     for (; !a->is_session(); a = a->parent)
@@ -88,7 +89,8 @@ void Interpreter::stream_written(Process& process, const std::shared_ptr<StreamT
     }
     if (a->is_session()) return;
     if (t->handed_on)
-      for (Execution* giver = a->parent; giver != nullptr && !giver->is_session() && giver->inherited.contains(t->link);
+      for (Execution* giver = a->parent;
+           giver != nullptr && !giver->is_session() && giver->inherited.contains(t->link);
            giver = giver->parent)
         ledger_.refuse(*giver, "writes-inherited", "", "a child wrote to " + t->link, false);
     if (t->number == 0) {
@@ -182,8 +184,8 @@ void Interpreter::on_write(const Caller& c, const CallEvent& event) {
   } else {
     const size_t count = std::min<uint64_t>(event.args[2], 1024);
     std::vector<iovec> vectors(count);
-    if (count == 0 || !read_memory(c.tid, RemotePtr{event.args[1]}, vectors.data(),
-                                   count * sizeof(iovec)))
+    if (count == 0 ||
+        !read_memory(c.tid, RemotePtr{event.args[1]}, vectors.data(), count * sizeof(iovec)))
       return;
     for (const iovec& v : vectors)
       pieces.emplace_back(reinterpret_cast<uint64_t>(v.iov_base), v.iov_len);
@@ -216,7 +218,8 @@ Answer Interpreter::on_transfer(const Caller& c, const CallEvent& event) {
   if (event.row->name == "vmsplice") out = in;
   stdin_used(c.process, in);
   refuse_inherited_users(c, in, "reads-inherited", "it read descriptor " + std::to_string(in));
-  refuse_inherited_users(c, out, "writes-inherited", "it wrote to descriptor " + std::to_string(out));
+  refuse_inherited_users(c, out, "writes-inherited",
+                         "it wrote to descriptor " + std::to_string(out));
   if (stream_of(c, out)) return {EINVAL};
   return {};
 }
@@ -234,7 +237,8 @@ void Interpreter::after_dup(const Caller& c, const CallEvent& event, int64_t res
   // Shells keep a copy aside and put it back; others may read or seek by the new number.
   // (from 10 on; reads of 5 to 9 are reported).
   constexpr int kShellsOwn = 10;
-  const bool seen = (to >= 5 && to < kShellsOwn) || (to >= kShellsOwn && store::is_shell(c.e.image_name));
+  const bool seen =
+      (to >= 5 && to < kShellsOwn) || (to >= kShellsOwn && store::is_shell(c.e.image_name));
   if (moved && moved->number == 0 && to > 2 && !seen) stdin_used(c.process, from);
   if (moved) c.process.tags[to] = std::move(moved);
   if (!link.empty()) c.process.inherited[to] = std::move(link);
@@ -257,7 +261,8 @@ void Interpreter::stdin_used(Process& process, int fd) {
     const TreePath path = TreePath::from_absolute(tag->link, ledger_.observer().tree().root());
     if (classify(tag->link) == FdKind::kFile && ledger_.observer().stat(path, &st) == 0 &&
         process.execution->output_inodes.contains({st.st_dev, st.st_ino}))
-      ledger_.refuse(*process.execution, "reads-own-output", path.text, "its output goes to its input", false);
+      ledger_.refuse(*process.execution, "reads-own-output", path.text,
+                     "its output goes to its input", false);
   }
   if (all_used || fd_link(tid, fd) != tag->link) return;
   const FdKind kind = classify(tag->link);
@@ -276,8 +281,10 @@ void Interpreter::stdin_used(Process& process, int fd) {
     struct stat st {};
     if (*file && ::fstat(file->get(), &st) == 0 && S_ISREG(st.st_mode)) {
       const Result<store::Digest> hash = ledger_.observer().store().hash_file(file->get(), st);
-      if (hash) value.hash = *hash;
-      else file.reset();
+      if (hash)
+        value.hash = *hash;
+      else
+        file.reset();
     } else {
       file.reset();
     }
@@ -288,7 +295,8 @@ void Interpreter::stdin_used(Process& process, int fd) {
     if (a->is_session()) return;
     StdinUse& use = a->stdin_use;
     if (t->handed_on)
-      for (Execution* giver = a->parent; giver != nullptr && !giver->is_session() && giver->inherited.contains(t->link);
+      for (Execution* giver = a->parent;
+           giver != nullptr && !giver->is_session() && giver->inherited.contains(t->link);
            giver = giver->parent)
         ledger_.refuse(*giver, "reads-inherited", "", "a child read " + t->link, false);
     if (!use.used) {
@@ -338,8 +346,7 @@ void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
 void Interpreter::on_connect(const Caller& c, const CallEvent& event, bool bind) {
   sockaddr_un address{};
   const size_t size = std::min<uint64_t>(event.args[2], sizeof address);
-  if (size < sizeof(sa_family_t) ||
-      !read_memory(c.tid, RemotePtr{event.args[1]}, &address, size))
+  if (size < sizeof(sa_family_t) || !read_memory(c.tid, RemotePtr{event.args[1]}, &address, size))
     return;
   if (address.sun_family == AF_UNSPEC && !bind) return;
   if (address.sun_family != AF_UNIX) {
@@ -352,8 +359,8 @@ void Interpreter::on_connect(const Caller& c, const CallEvent& event, bool bind)
   }
   address.sun_path[sizeof address.sun_path - 1] = '\0';
   const std::string path = address.sun_path;
-  const Resolved at = resolve(c.tid, c.process, path[0] == '/' ? "/" : proc_link(c.tid, "cwd"), path,
-                              true);
+  const Resolved at =
+      resolve(c.tid, c.process, path[0] == '/' ? "/" : proc_link(c.tid, "cwd"), path, true);
   observe_way(c.e, at);
   if (at.err != 0 && !bind)
     observe_kind(c, at);

@@ -18,18 +18,19 @@ using store::Observer;
 namespace {
 
 // design.md section 4, rule 11: files that are not like others.
-constexpr std::array<std::string_view, 3> kFactlessDevices = {"/dev/null", "/dev/zero", "/dev/full"};
-// Below /proc: what changes only with the machine, as content; what speaks of the process itself, not
-// at all.
+constexpr std::array<std::string_view, 3> kFactlessDevices = {"/dev/null", "/dev/zero",
+                                                              "/dev/full"};
+// Below /proc: what changes only with the machine, as content; what speaks of the process itself,
+// not at all.
 constexpr std::array<std::string_view, 8> kProcByContent = {
     "/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/version",
     "/proc/sys/",    "/proc/devices", "/proc/cmdline",     "/proc/modules"};
 
 // What a process reads of itself that another run would find as well, or that tells nothing.
 constexpr std::array<std::string_view, 14> kOwnProcFiles = {
-    "/proc/self",         "/proc/self/maps",   "/proc/self/smaps",   "/proc/self/stat",
-    "/proc/self/statm",   "/proc/self/status", "/proc/self/cmdline", "/proc/self/auxv",
-    "/proc/self/comm",    "/proc/self/cgroup", "/proc/self/fd",      "/proc/self/task",
+    "/proc/self",         "/proc/self/maps",         "/proc/self/smaps",   "/proc/self/stat",
+    "/proc/self/statm",   "/proc/self/status",       "/proc/self/cmdline", "/proc/self/auxv",
+    "/proc/self/comm",    "/proc/self/cgroup",       "/proc/self/fd",      "/proc/self/task",
     "/proc/self/environ", "/proc/self/oom_score_adj"};
 
 // "file/": ENOTDIR, because of what kind `file` is.
@@ -47,7 +48,8 @@ std::optional<store::TreePath> cached_module(const store::TreePath& path) {
   const size_t dot = name.find('.');
   if (dot == std::string::npos) return std::nullopt;
   const std::string module = text.substr(0, at) + "/" + name.substr(0, dot) + ".py";
-  return store::TreePath{path.in_root() ? module.substr(1) : module.substr(module.starts_with("//") ? 1 : 0)};
+  return store::TreePath{path.in_root() ? module.substr(1)
+                                        : module.substr(module.starts_with("//") ? 1 : 0)};
 }
 
 bool starts_with_any(std::string_view path, std::span<const std::string_view> prefixes) {
@@ -90,7 +92,8 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
         refuse_stream_users(c, fd, "stream-examined", path + " was looked at by name");
       return Special::kHandled;
     }
-    if (std::find(kOwnProcFiles.begin(), kOwnProcFiles.end(), path) != kOwnProcFiles.end() || !opens)
+    if (std::find(kOwnProcFiles.begin(), kOwnProcFiles.end(), path) != kOwnProcFiles.end() ||
+        !opens)
       return Special::kNoFact;
     if (starts_with_any(path, kProcByContent)) return Special::kPseudo;
     ledger_.refuse(c.e, "pseudo-file", path, "its content changes by itself", true);
@@ -107,7 +110,8 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
     return Special::kNoFact;
   if (path == "/dev/urandom" || path == "/dev/random") {
     // Compilers read eight bytes to name local symbols, and name none.
-    // perl seeds its hashes from it at start-up; when it is asked for random numbers it comes again.
+    // perl seeds its hashes from it at start-up; when it is asked for random numbers it comes
+    // again.
     if (c.e.image_name == "perl" && c.e.random_opens++ == 0) return Special::kHandled;
     if (!store::ignores_cwd(c.e.image_name))
       ledger_.refuse(c.e, "random", path, "it may have read random bytes",
@@ -118,7 +122,8 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
   // bash looks at it once at start-up and closes it.
   if (path == "/dev/tty" && c.e.image_name == "bash" && startup_tty_open) return Special::kNoFact;
   if (resolved.err != 0) return Special::kOrdinary;
-  ledger_.refuse(c.e, path == "/dev/tty" ? "reads-terminal" : "device", path, "it was opened", true);
+  ledger_.refuse(c.e, path == "/dev/tty" ? "reads-terminal" : "device", path, "it was opened",
+                 true);
   return Special::kHandled;
 }
 
@@ -133,8 +138,8 @@ void Interpreter::observe_kind(const Caller& c, const Resolved& resolved) {
 void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
   if (store::mtime_ignored(c.e.image_name) || is_no_directory(resolved))
     return observe_kind(c, resolved);
-  const uint32_t param = c.e.directory_times ? store::kWithMtime | store::kWithDirMtime
-                                             : store::kWithMtime;
+  const uint32_t param =
+      c.e.directory_times ? store::kWithMtime | store::kWithDirMtime : store::kWithMtime;
   FactValue value;
   value.err = resolved.err;
   if (value.err == 0) value = Observer::identity_value(resolved.st, param);
@@ -211,7 +216,8 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
 }
 
 void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
-  const uint64_t flags = event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
+  const uint64_t flags =
+      event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
   if (!event.first || event.first->empty()) return;  // AT_EMPTY_PATH: fstat
   const bool follow = !event.row->no_follow && (flags & AT_SYMLINK_NOFOLLOW) == 0;
   if (nothing_new(c, event, follow ? 1 : 2)) return;
@@ -223,9 +229,10 @@ void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
 }
 
 void Interpreter::on_access(const Caller& c, const CallEvent& event) {
-  const uint64_t flags = event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
-  const uint32_t bits = static_cast<uint32_t>(
-      event.args[static_cast<size_t>(event.row->first.path) + 1] & 7);
+  const uint64_t flags =
+      event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
+  const uint32_t bits =
+      static_cast<uint32_t>(event.args[static_cast<size_t>(event.row->first.path) + 1] & 7);
   if (!event.first || event.first->empty()) return;
   const bool follow = (flags & AT_SYMLINK_NOFOLLOW) == 0;
   if (nothing_new(c, event, bits * 2 + (follow ? 1 : 0))) return;
@@ -249,6 +256,11 @@ void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
   const std::optional<Resolved> at = resolve_arg(c, event, false, false);
   if (!at) return;
   observe_way(c.e, *at);
+  if (at->path.text == "/proc/self/exe" || at->path.text == "/proc/self/cwd") {
+    if (!store::ignores_cwd(c.e.image_name))
+      ledger_.bind_to_root(c.e, c.e.image_name + " read " + at->path.text);
+    return;
+  }
   if (special(c, *at, false, false) != Special::kOrdinary) return;
   FactValue value;
   value.err = at->err;
@@ -308,9 +320,9 @@ void Interpreter::on_statfs(const Caller& c, const CallEvent& event) {
 }
 
 void Interpreter::on_xattr(const Caller& c, const CallEvent& event, bool list) {
-  const std::optional<Resolved> at =
-      event.row->on_fd ? resolve_fd(c, static_cast<int>(event.args[0]))
-                       : resolve_arg(c, event, false, !event.row->no_follow);
+  const std::optional<Resolved> at = event.row->on_fd
+                                         ? resolve_fd(c, static_cast<int>(event.args[0]))
+                                         : resolve_arg(c, event, false, !event.row->no_follow);
   if (!at) return;
   observe_way(c.e, *at);
   if (at->pseudo) return;
@@ -332,7 +344,8 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
   if (!link.starts_with('/') || link.ends_with(" (deleted)")) return;
   if (link == "/proc" || link.starts_with("/proc/")) {
     const std::string own = "/proc/" + std::to_string(c.process.pid) + "/";
-    if (!(link + "/").starts_with(own)) ledger_.refuse(c.e, "pseudo-file", link, "it was listed", true);
+    if (!(link + "/").starts_with(own))
+      ledger_.refuse(c.e, "pseudo-file", link, "it was listed", true);
     return;
   }
   if (!c.e.memo.insert(XXH3_64bits_withSeed(link.data(), link.size(), 7)).second) return;

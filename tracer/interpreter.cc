@@ -100,9 +100,11 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
         on_seek(c, event);
         return {};
       }
-      // Where it stands is asked by every coreutils program as it closes stdin; that is no use of it.
+      // Where it stands is asked by every coreutils program as it closes stdin; that is no use of
+      // it.
       if (event.row->name == "lseek" && event.args[1] == 0 && event.args[2] == SEEK_CUR) return {};
-      stdin_used(c.process, event.row->meaning == Meaning::kMap ? 0 : static_cast<int>(event.args[0]));
+      stdin_used(c.process,
+                 event.row->meaning == Meaning::kMap ? 0 : static_cast<int>(event.args[0]));
       if (event.row->meaning == Meaning::kRead)
         refuse_inherited_users(c, static_cast<int>(event.args[0]), "reads-inherited",
                                "it read descriptor " + std::to_string(event.args[0]));
@@ -215,7 +217,8 @@ std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEven
   const std::optional<std::string> base = base_of(event, arg, path);
   if (arg.dirfd >= 0 && !path->starts_with('/')) {
     const int dirfd = static_cast<int>(event.args[static_cast<size_t>(arg.dirfd)]);
-    refuse_inherited_users(c, dirfd, "inherited-descriptor", "it looked below descriptor " + std::to_string(dirfd));
+    refuse_inherited_users(c, dirfd, "inherited-descriptor",
+                           "it looked below descriptor " + std::to_string(dirfd));
     if (dirfd == 0) stdin_used(c.process, 0);
   }
   if (!base->starts_with('/') || base->ends_with(" (deleted)")) {
@@ -242,9 +245,9 @@ bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t 
   if (!event.first) return true;
   if (event.first->starts_with("/dev/")) return false;  // opened twice is another thing than once
   const std::optional<std::string> base = base_of(event, event.row->first, event.first);
-  uint64_t hash = XXH3_64bits_withSeed(event.first->data(), event.first->size(),
-                                       (resolver_.generation() * 64 + salt) * 64 +
-                                           static_cast<uint64_t>(event.row->meaning));
+  uint64_t hash = XXH3_64bits_withSeed(
+      event.first->data(), event.first->size(),
+      (resolver_.generation() * 64 + salt) * 64 + static_cast<uint64_t>(event.row->meaning));
   if (base->size() > 1) hash = XXH3_64bits_withSeed(base->data(), base->size(), hash);
   return !c.e.memo.insert(hash).second;
 }

@@ -1,8 +1,10 @@
-// Interpreter: what each reported call means for the ledger. One case for each Meaning of the table.
+// Interpreter: what each reported call means for the ledger. One case for each Meaning of the
+// table.
 //
-// Entered by the probe source (its own thread) and by the tracer thread; takes the session's lock. What
-// may fault or block in the tracee (reading its memory) is done before the lock is taken, except for
-// small structures and written bytes, which are read with it: no FUSE handler takes this lock.
+// Entered by the probe source (its own thread) and by the tracer thread; takes the session's lock.
+// What may fault or block in the tracee (reading its memory) is done before the lock is taken,
+// except for small structures and written bytes, which are read with it: no FUSE handler takes this
+// lock.
 #pragma once
 
 #include <mutex>
@@ -28,8 +30,8 @@ class Interpreter : public CallSink {
   // --- also used by the session, with the lock held ---
   // Facts of finding a path: links crossed, directories left by "..".
   void observe_way(Execution& e, const Resolved& resolved);
-  // Bytes written to a standard stream by a process, or by the hit of a child (`size` bytes at spool
-  // `offset`).
+  // Bytes written to a standard stream by a process, or by the hit of a child (`size` bytes at
+  // spool `offset`).
   void stream_written(Process& process, const std::shared_ptr<StreamTag>& tag, uint64_t offset,
                       uint64_t size);
   bool wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const;

@@ -40,7 +40,8 @@ uint8_t blocking_aspects(FactKind kind) {
 
 constexpr uint32_t kPermissions = 07777;
 
-// After own chmod, chown or utimens the rest is still an input: those fields are as they were before.
+// After own chmod, chown or utimens the rest is still an input: those fields are as they were
+// before.
 void restore_own_attributes(const PathEntry& entry, FactValue* value, const FactKey& key) {
   if (value->err != 0 || entry.before.err != 0) return;
   if ((entry.changed & kAttributes) != 0 && value->mode != 0 && key.kind != FactKind::kXattr) {
@@ -51,7 +52,8 @@ void restore_own_attributes(const PathEntry& entry, FactValue* value, const Fact
     }
   }
   if ((entry.changed & (kTimes | kAttributes)) != 0 && value->mtime_ns != 0)
-    value->mtime_ns = entry.before.st.st_mtim.tv_sec * 1'000'000'000LL + entry.before.st.st_mtim.tv_nsec;
+    value->mtime_ns =
+        entry.before.st.st_mtim.tv_sec * 1'000'000'000LL + entry.before.st.st_mtim.tv_nsec;
 }
 
 }  // namespace
@@ -141,7 +143,8 @@ void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[key.path];
-    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path)) return;
+    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
+      return;
     if (ObservedFact* known = find_fact(*a, entry, key)) {
       if (known->asker == Asker::kOther || known->asker == asker) return;  // nothing new, nor above
       known->asker = Asker::kOther;
@@ -165,7 +168,8 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
   std::shared_ptr<Sample> sample;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[path];
-    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path)) return;
+    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
+      return;
     if (ObservedFact* known = find_fact(*a, entry, key)) {
       if (known->asker == Asker::kOther || known->asker == asker) return;
       known->asker = Asker::kOther;
@@ -236,7 +240,8 @@ void Ledger::forget_identity(Execution& e, const TreePath& path, Asker asker) {
 }
 
 void Ledger::relinked(Execution& e, const struct stat& st) {
-  for (Execution* a = &e; !a->is_session(); a = a->parent) a->relinked[{st.st_dev, st.st_ino}] = true;
+  for (Execution* a = &e; !a->is_session(); a = a->parent)
+    a->relinked[{st.st_dev, st.st_ino}] = true;
 }
 
 const std::vector<const Execution*> Ledger::open_executions() const {
@@ -257,10 +262,12 @@ void Ledger::observe_replaced(Execution& e, const FactKey& key, int err, const s
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[key.path];
-    if ((entry.changed & (kExistence | kContents)) != 0 || below_own_directory(*a, key.path)) return;
+    if ((entry.changed & (kExistence | kContents)) != 0 || below_own_directory(*a, key.path))
+      return;
     if (find_fact(*a, entry, key) != nullptr) return;
     add_fact(*a, entry,
-             {key, observer_.replaced_value(key, err, st, a->weak.digest), nullptr, Asker::kOther, false});
+             {key, observer_.replaced_value(key, err, st, a->weak.digest), nullptr, Asker::kOther,
+              false});
     entry.replaced_fact = true;
   }
 }
@@ -320,11 +327,12 @@ void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& c
     value.err = change.before.err;
     if (value.err == 0) value = store::Observer::kind_value(change.before.st);
     restore_own_attributes(entry, &value, key);
-    add_fact(e, entry, {std::move(key), std::move(value), nullptr,
-                        change.blind         ? Asker::kBlind
-                        : change.looks_first ? Asker::kReplacing
-                                             : Asker::kOther,
-                        false});
+    add_fact(e, entry,
+             {std::move(key), std::move(value), nullptr,
+              change.blind         ? Asker::kBlind
+              : change.looks_first ? Asker::kReplacing
+                                   : Asker::kOther,
+              false});
   };
   const bool again = (entry.changed & kExistence) != 0;  // it was removed or made by its own tree
   switch (change.kind) {
@@ -380,17 +388,18 @@ void Ledger::change(Execution& e, const Change& change) {
   const uint8_t aspects = aspects_of(change);
   note_conflicts(e, change, aspects);
   // Other names of the same inode see their link count change.
-  const bool takes_name = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveOnto;
+  const bool takes_name =
+      change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveOnto;
   if (takes_name && change.before.err == 0 && S_ISREG(change.before.st.st_mode) &&
       change.before.st.st_nlink > 1)
     relinked(e, change.before.st);
-  if (struct stat st {}; !change.link_source.empty() &&
-                         observer_.stat(TreePath{change.link_source}, &st) == 0)
+  if (struct stat st{};
+      !change.link_source.empty() && observer_.stat(TreePath{change.link_source}, &st) == 0)
     relinked(e, st);
   const int64_t now = coarse_now_ns();
   const uint64_t sequence = ++sequence_;
-  const bool removes = change.kind == ChangeKind::kRemove ||
-                       change.kind == ChangeKind::kMoveAway || change.replayed_removal;
+  const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway ||
+                       change.replayed_removal;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[change.path];
     if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);
@@ -454,7 +463,8 @@ void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t asp
       if ((entry->second.changed & aspects) != 0) {
         refuse(a, "raced", change.path.text, "another command changed it at the same time", false);
         for (Execution* w = &writer; !w->is_session() && !a.within(*w); w = w->parent)
-          refuse(*w, "raced", change.path.text, "another command changed it at the same time", false);
+          refuse(*w, "raced", change.path.text, "another command changed it at the same time",
+                 false);
       } else if (!entry->second.facts.empty()) {
         refuse(a, "raced", change.path.text, "another command changed it after it was read", false);
       }
@@ -465,16 +475,17 @@ void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t asp
     for (const uint32_t index : listed->second.facts)
       if (a.facts[index].key.kind == FactKind::kListing && !a.facts[index].removed)
         refuse(a, "raced", directory.text,
-               "another command changed " + change.path.name() + " in it after it was listed", false);
+               "another command changed " + change.path.name() + " in it after it was listed",
+               false);
   }
 }
 
 void Ledger::refuse(Execution& e, const std::string& code, const std::string& path,
                     const std::string& detail, bool ancestors) {
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
-    const bool known = std::any_of(
-        a->refusals.begin(), a->refusals.end(),
-        [&](const store::Reason& r) { return r.code == code && r.path == path; });
+    const bool known =
+        std::any_of(a->refusals.begin(), a->refusals.end(),
+                    [&](const store::Reason& r) { return r.code == code && r.path == path; });
     if (!known && a->refusals.size() < 32) a->refusals.push_back({code, path, detail});
     if (!ancestors) return;
   }
@@ -489,8 +500,8 @@ void Ledger::changed_outside(const TreePath& path) {
     const auto entry = execution->paths.find(path);
     if (entry == execution->paths.end()) continue;
     if (entry->second.changed == 0 && entry->second.facts.empty()) continue;
-    refuse(*execution, "input-changed", path.text, "another process changed it while the command ran",
-           false);
+    refuse(*execution, "input-changed", path.text,
+           "another process changed it while the command ran", false);
   }
 }
 
@@ -534,10 +545,11 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
       if ((fact.key.param & store::kWithDirMtime) != 0 && S_ISDIR(fact.value.mode) &&
           e.own_names.contains(fact.key.path))
         return true;
-      if (struct stat st {}; !e.relinked.empty() && observer_.stat(fact.key.path, &st) == 0 &&
-                             e.relinked.contains({st.st_dev, st.st_ino})) {
+      if (struct stat st{}; !e.relinked.empty() && observer_.stat(fact.key.path, &st) == 0 &&
+                            e.relinked.contains({st.st_dev, st.st_ino})) {
         FactValue now = store::Observer::identity_value(st, fact.key.param);
         now.nlink = fact.value.nlink;
+        now.text = fact.value.text;
         return now == fact.value;
       }
       break;
@@ -552,7 +564,8 @@ void Ledger::settle(Execution& e) {
   for (ObservedFact& fact : e.facts) {
     if (fact.removed) continue;
     if (fact.sample && e.output_inodes.contains({fact.sample->st.st_dev, fact.sample->st.st_ino})) {
-      refuse(e, "reads-own-output", fact.key.path.text, "its output goes to a file it reads", false);
+      refuse(e, "reads-own-output", fact.key.path.text, "its output goes to a file it reads",
+             false);
       return;
     }
     if (still_holds(e, fact)) continue;

@@ -1,11 +1,12 @@
 // Ledger: turns observations into facts and effects of every open execution (design.md section 4).
 //
-// The one pipeline from observation to fact: whatever the source (a seccomp stop today, a ring buffer
-// tomorrow, a hit's record), it arrives here as observe(), list() or change() on an execution, and is
-// applied to it and to every open ancestor. What an execution's own tree changed is no input of it.
+// The one pipeline from observation to fact: whatever the source (a seccomp stop today, a ring
+// buffer tomorrow, a hit's record), it arrives here as observe(), list() or change() on an
+// execution, and is applied to it and to every open ancestor. What an execution's own tree changed
+// is no input of it.
 //
-// Guarded by the session's lock. Touches the file system (through the Observer) only to hash what is
-// about to change and to re-check facts.
+// Guarded by the session's lock. Touches the file system (through the Observer) only to hash what
+// is about to change and to re-check facts.
 #pragma once
 
 #include <memory>
@@ -27,11 +28,11 @@ enum class ChangeKind : uint8_t {
   kCreateExclusive,   // O_EXCL, mkdir, mknod, symlink, the new name of a link
   kWriteInPlace,      // a write open without O_TRUNC
   kRemove,
-  kMoveAway,   // the old name of a rename
-  kMoveOnto,   // the new name of a rename
-  kAttributes, // chmod, chown, xattrs
+  kMoveAway,    // the old name of a rename
+  kMoveOnto,    // the new name of a rename
+  kAttributes,  // chmod, chown, xattrs
   kTimes,
-  kReplayed,   // by a hit: its record's facts say what it needed
+  kReplayed,  // by a hit: its record's facts say what it needed
 };
 
 struct Change {
@@ -41,8 +42,9 @@ struct Change {
   uint32_t create_mode = 0;  // after umask
   bool blind = false;        // the image overwrites blindly
   bool directory = false;    // a directory is there now, made by the own tree
-  bool looks_first = false;  // the image looks at what it replaces (mv, cp, rm): only the kind counts
-  bool unlinks = false;      // …and unlinks first (as, ld)
+  bool looks_first =
+      false;             // the image looks at what it replaces (mv, cp, rm): only the kind counts
+  bool unlinks = false;  // …and unlinks first (as, ld)
   uint8_t replayed_aspects = 0;  // kReplayed
   bool replayed_removal = false;
   std::optional<int64_t> atime_ns, mtime_ns;  // kTimes: explicit; absent: now

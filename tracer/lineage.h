@@ -1,7 +1,7 @@
 // Lineage: the live map tid → process → execution.
 //
-// Guarded by the session's lock. Processes are thread groups; threads share descriptors and cwd, forks
-// copy them.
+// Guarded by the session's lock. Processes are thread groups; threads share descriptors and cwd,
+// forks copy them.
 #pragma once
 
 #include <sys/types.h>
@@ -19,15 +19,17 @@
 
 namespace pcache::tracer {
 
-// A standard stream as an execution was given it, and what it was to the execution's parent. Following
-// dup() by tags (not by comparing descriptors) keeps stdout and stderr apart even where both lead to
-// one pipe: `sh -c 'echo e >&2' 2>&1` replayed with stderr elsewhere must write to stderr.
+// A standard stream as an execution was given it, and what it was to the execution's parent.
+// Following dup() by tags (not by comparing descriptors) keeps stdout and stderr apart even where
+// both lead to one pipe: `sh -c 'echo e >&2' 2>&1` replayed with stderr elsewhere must write to
+// stderr.
 struct StreamTag {
   ExecutionId execution = 0;
   int number = 0;  // 0, 1, 2 as `execution` knows it
   std::string link;
   bool checked = false, nonblocking = false;
-  bool handed_on = false;  // the parent had it above 2: whoever was given `link` there wrote or read it
+  bool handed_on =
+      false;  // the parent had it above 2: whoever was given `link` there wrote or read it
   std::shared_ptr<StreamTag> parent;
 };
 
@@ -37,16 +39,16 @@ struct Process {
   std::set<pid_t> threads;
   std::map<int, std::shared_ptr<StreamTag>> tags;  // by descriptor
   std::map<int, std::string> inherited;            // descriptors above 2 given at exec: links
-  std::string pending_exec;         // absolute canonical path named by the last execve
-  std::optional<StubRun> stub;      // being skipped
+  std::string pending_exec;     // absolute canonical path named by the last execve
+  std::optional<StubRun> stub;  // being skipped
   bool replaying = false;
-  int expected_status = 0;          // of a skipped one
+  int expected_status = 0;  // of a skipped one
 };
 
 struct Thread {
   Process* process = nullptr;
-  bool in_call = false;          // between the two stops of a traced call
-  bool big_write = false;        // its last call wrote more than a pipe takes at once
+  bool in_call = false;    // between the two stops of a traced call
+  bool big_write = false;  // its last call wrote more than a pipe takes at once
 };
 
 class Lineage {

@@ -132,8 +132,7 @@ LookupResult look_up(const Execution& e, const Process& process, const store::Ob
   for (size_t i = 0; i < std::min(kNearest, candidates->size()); ++i) {
     const auto record = store.record((*candidates)[i].strong);
     if (!record) continue;
-    store::Verdict verdict =
-        store::match(**record, [&](const FactKey& key) { return now(key); });
+    store::Verdict verdict = store::match(**record, [&](const FactKey& key) { return now(key); });
     if (!(*record)->root.empty() && (*record)->root != observer.tree().root())
       verdict.reasons.push_back({"other-root", (*record)->root, (*record)->root_reason});
     if (verdict.reasons.empty()) continue;

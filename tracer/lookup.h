@@ -1,5 +1,6 @@
 // Lookup: is there a record for what a process is about to do whose facts all hold now?
-// weak key → path sets seen for it → values now → strong key → one get. Guarded by the session's lock.
+// weak key → path sets seen for it → values now → strong key → one get. Guarded by the session's
+// lock.
 #pragma once
 
 #include <memory>

@@ -1,9 +1,9 @@
 // Probe source: where the calls of traced processes are seen, and what becomes of them.
 //
 // A source decodes a call into a CallEvent and hands it to the CallSink. The seccomp source is
-// synchronous: the thread waits until the sink has returned, so values are those of the moment of the
-// call. An asynchronous one (a ring buffer) reports calls after the fact, with their result and time;
-// the same events fit.
+// synchronous: the thread waits until the sink has returned, so values are those of the moment of
+// the call. An asynchronous one (a ring buffer) reports calls after the fact, with their result and
+// time; the same events fit.
 #pragma once
 
 #include <array>
@@ -56,8 +56,8 @@ class ProbeSource {
   virtual void drain() = 0;
 };
 
-// Answers the notifications of a seccomp listener on a thread of its own until the last process that
-// has the filter is gone.
+// Answers the notifications of a seccomp listener on a thread of its own until the last process
+// that has the filter is gone.
 class SeccompSource : public ProbeSource {
  public:
   SeccompSource(UniqueFd listener, CallSink& sink);

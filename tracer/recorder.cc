@@ -2,9 +2,9 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -66,10 +66,11 @@ std::optional<store::Digest> Recorder::capture(Execution& e, const TreePath& pat
   store::BlobStore& blobs = observer.store().blobs();
   const uint64_t size = static_cast<uint64_t>(st.st_size);
   const store::Stamp stamp = store::Stamp::of(st);
-  std::optional<store::Digest> digest = observer.tree().served_digest(path.in_root() ? path.text : "\1");
+  std::optional<store::Digest> digest =
+      observer.tree().served_digest(path.in_root() ? path.text : "\1");
   // Captured for an execution inside this one, and not changed since.
-  if (const auto known = captured_.find(path); !digest && known != captured_.end() &&
-                                               known->second.sequence == entry.sequence) {
+  if (const auto known = captured_.find(path);
+      !digest && known != captured_.end() && known->second.sequence == entry.sequence) {
     if (known->second.stamp != stamp) {
       ledger_.refuse(e, "raced", path.text, "somebody else changed it after it was made", false);
       return std::nullopt;
@@ -120,7 +121,8 @@ std::optional<TreePath> Recorder::link_target(const Execution& e, const TreePath
   const TreePath* first = &path;
   uint64_t sequence = entry.made_sequence;
   for (const auto& [other, known] : e.paths) {
-    if ((known.changed & kExistence) == 0 || known.made_sequence >= sequence || !same(other)) continue;
+    if ((known.changed & kExistence) == 0 || known.made_sequence >= sequence || !same(other))
+      continue;
     first = &other;
     sequence = known.made_sequence;
   }
@@ -150,9 +152,9 @@ void Recorder::describe_attributes(const TreePath& path, const PathEntry& entry,
   for (const std::string& name : entry.xattrs) {
     const store::Tree& tree = ledger_.observer().tree();
     std::string value;
-    const int err = path.in_root()
-                        ? tree.get_xattr(path.text, name, &value)
-                        : store::path_ops::get_xattr({AT_FDCWD, false}, path.text.c_str(), name, &value);
+    const int err = path.in_root() ? tree.get_xattr(path.text, name, &value)
+                                   : store::path_ops::get_xattr({AT_FDCWD, false},
+                                                                path.text.c_str(), name, &value);
     if (err == 0)
       effect->xattrs.emplace_back(name, value);
     else
@@ -236,8 +238,8 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
   return true;
 }
 
-bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& entry,
-                        Output* output, std::vector<Output>* others) {
+bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& entry, Output* output,
+                        std::vector<Output>* others) {
   const store::Observer& observer = ledger_.observer();
   struct stat st {};
   const int err = observer.stat(path, &st);
@@ -464,8 +466,7 @@ void Recorder::record(Execution& e) {
   for (const TreePath& path : left) {
     struct stat st {};
     if (observer.stat(path, &st) == 0)
-      observer.store().remember_own({}, observer.tree().root(), path.text,
-                                    store::Stamp::of(st));
+      observer.store().remember_own({}, observer.tree().root(), path.text, store::Stamp::of(st));
   }
 }
 

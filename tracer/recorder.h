@@ -1,7 +1,7 @@
 // Recorder: makes a record of an execution that has ended, from what the ledger knows of it.
 //
-// Runs while the parent cannot yet see the exit, so that nobody changes the outputs meanwhile. Guarded
-// by the session's lock.
+// Runs while the parent cannot yet see the exit, so that nobody changes the outputs meanwhile.
+// Guarded by the session's lock.
 #pragma once
 
 #include <optional>

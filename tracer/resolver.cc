@@ -100,8 +100,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
         }
         if (++links > kMaxLinks) return finish(ELOOP);
         rest.pop_front();
-        result.links.push_back(
-            {store::TreePath::from_absolute(next, root), known->second.target});
+        result.links.push_back({store::TreePath::from_absolute(next, root), known->second.target});
         if (known->second.target.starts_with('/')) {
           at.clear();
           absolute = true;

@@ -1,9 +1,9 @@
-// Resolver: turns what a process names (dirfd, path) into a canonical TreePath, component by component
-// (design.md section 4, rule 5), and tells which symbolic links it crossed.
+// Resolver: turns what a process names (dirfd, path) into a canonical TreePath, component by
+// component (design.md section 4, rule 5), and tells which symbolic links it crossed.
 //
-// Directories and links met on the way are remembered for the session: a foreign change of one is found
-// when the execution's facts are checked again, an own one drops what it concerns (changed()).
-// Guarded by the session's lock.
+// Directories and links met on the way are remembered for the session: a foreign change of one is
+// found when the execution's facts are checked again, an own one drops what it concerns
+// (changed()). Guarded by the session's lock.
 #pragma once
 
 #include <sys/stat.h>
@@ -23,25 +23,27 @@ struct CrossedLink {
 };
 
 struct Resolved {
-  store::TreePath path;  // canonical; where err != 0, the first name that could not be resolved plus the rest
+  store::TreePath
+      path;  // canonical; where err != 0, the first name that could not be resolved plus the rest
   std::vector<CrossedLink> links;
   std::vector<store::TreePath> left_directories;  // left again by "..": they had to exist
-  int err = 0;           // ENOENT, ENOTDIR, EACCES, ELOOP: no such object; `st` is not valid
-  struct stat st {};     // lstat of `path`
-  store::TreePath missing;  // where err != 0: the component it failed at
+  int err = 0;                  // ENOENT, ENOTDIR, EACCES, ELOOP: no such object; `st` is not valid
+  struct stat st {};            // lstat of `path`
+  store::TreePath missing;      // where err != 0: the component it failed at
   bool trailing_slash = false;  // or a last "."
-  bool names_root = false;  // an absolute name, or "..", led into the root from outside it
-  bool pseudo = false;   // below /proc or /dev/fd: not resolved further, `path` is as named
+  bool names_root = false;      // an absolute name, or "..", led into the root from outside it
+  bool pseudo = false;          // below /proc or /dev/fd: not resolved further, `path` is as named
 };
 
 class Resolver {
  public:
   explicit Resolver(const store::Observer& observer) : observer_(observer) {}
 
-  // `base` is an absolute directory (cwd or a dirfd's link). With `follow` a link at the end is crossed.
+  // `base` is an absolute directory (cwd or a dirfd's link). With `follow` a link at the end is
+  // crossed.
   Resolved resolve(const std::string& base, const std::string& path, bool follow, pid_t own_pid);
-  // `path` was created, removed or renamed; `redirects`: what lies behind it may be elsewhere now (a
-  // link, a directory, a rename).
+  // `path` was created, removed or renamed; `redirects`: what lies behind it may be elsewhere now
+  // (a link, a directory, a rename).
   void changed(const store::TreePath& path, bool redirects = false);
   // Grows whenever one text of a path may mean another file than before.
   // Something was not as remembered: ask again.

@@ -30,7 +30,8 @@ int exit_code(int status) {
 
 uint64_t cpu_of(const rusage& usage) {
   const auto ns = [](const timeval& t) {
-    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_usec) * 1000;
+    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 +
+           static_cast<uint64_t>(t.tv_usec) * 1000;
   };
   return ns(usage.ru_utime) + ns(usage.ru_stime);
 }
@@ -115,8 +116,8 @@ void TracedSession::loop(pid_t client, const std::function<void(const SessionRep
     siginfo_t info{};
     rusage usage{};
     // Peek first: until the end of a process is taken, its parent cannot see it.
-    if (::syscall(SYS_waitid, P_ALL, 0, &info,
-                  WEXITED | WSTOPPED | __WALL | __WNOTHREAD | WNOWAIT, &usage) != 0) {
+    if (::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WSTOPPED | __WALL | __WNOTHREAD | WNOWAIT,
+                  &usage) != 0) {
       if (errno == EINTR) continue;
       return;  // ECHILD: nobody is left
     }
@@ -124,8 +125,8 @@ void TracedSession::loop(pid_t client, const std::function<void(const SessionRep
     const bool ended =
         info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
     if (ended) {
-      const int status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8
-                                                    : info.si_status & 0x7f;
+      const int status =
+          info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status & 0x7f;
       on_exit(Tid{tid}, status, cpu_of(usage));
       if (tid == client) {
         SessionReport report;
@@ -232,9 +233,11 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
         }
         return resume(tid);
       }
-      if (signal == SIGPIPE) interpreter_.writing_failed(process, "stream-closed", "nobody read what it wrote");
+      if (signal == SIGPIPE)
+        interpreter_.writing_failed(process, "stream-closed", "nobody read what it wrote");
       if (thread->big_write)
-        interpreter_.writing_failed(process, "stream-uncertain", "a signal came while it was writing");
+        interpreter_.writing_failed(process, "stream-uncertain",
+                                    "a signal came while it was writing");
     }
   }
   resume(tid, signal);
@@ -318,7 +321,8 @@ void TracedSession::adopt_orphans() {
   for (auto child = early_children_.begin(); child != early_children_.end();) {
     const Tid tid{*child};
     const std::optional<Credentials> who = read_credentials(tid);
-    if (who && (lineage_.process(who->parent) != nullptr || lineage_.process(who->tgid) != nullptr)) {
+    if (who &&
+        (lineage_.process(who->parent) != nullptr || lineage_.process(who->tgid) != nullptr)) {
       ++child;
       continue;
     }
@@ -371,7 +375,8 @@ void TracedSession::finish_execution(Execution& e) {
                      WIFSIGNALED(e.status) ? "by signal " + std::to_string(WTERMSIG(e.status))
                                            : "exit status " + std::to_string(code),
                      false);
-    if (options_.read_only) ledger_.refuse(e, "read-only", "", "--read-only records nothing", false);
+    if (options_.read_only)
+      ledger_.refuse(e, "read-only", "", "--read-only records nothing", false);
     recorder_.record(e);
     for (const store::Reason& reason : e.refusals)
       if (reason.code == "input-changed") resolver_.forget_all();
@@ -386,8 +391,8 @@ void TracedSession::finish_execution(Execution& e) {
   report.recorded = e.recorded;
   report.cpu_s = static_cast<double>(e.cpu_ns) / 1e9;
   report.saved_s = static_cast<double>(e.saved_ns) / 1e9;
-  report.facts = static_cast<uint64_t>(
-      std::count_if(e.facts.begin(), e.facts.end(), [](const ObservedFact& f) { return !f.removed; }));
+  report.facts = static_cast<uint64_t>(std::count_if(
+      e.facts.begin(), e.facts.end(), [](const ObservedFact& f) { return !f.removed; }));
   report.effects = e.hit || e.recorded ? e.effect_count : Recorder::count_changes(e);
   report.stops = e.stops;
   report.tree_ops = e.tree_ops;

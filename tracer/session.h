@@ -1,11 +1,11 @@
 // Session: one traced command (`pcache run -- CMD`) from the handshake to its report.
 //
-// The client process connects and blocks; run() seizes it and calls `seized`, which tells the client
-// to install the seccomp filter (filter_program()) and returns the listener it hands over; then
-// `release` lets the client exec the command. In this order a failed seize leaves no filter behind,
-// and the client can still run its command uncached. run() traces until the command and all its
-// descendants have ended. One tracer thread a session (ptrace is bound to the thread): the one that
-// calls run().
+// The client process connects and blocks; run() seizes it and calls `seized`, which tells the
+// client to install the seccomp filter (filter_program()) and returns the listener it hands over;
+// then `release` lets the client exec the command. In this order a failed seize leaves no filter
+// behind, and the client can still run its command uncached. run() traces until the command and all
+// its descendants have ended. One tracer thread a session (ptrace is bound to the thread): the one
+// that calls run().
 #pragma once
 
 #include <sys/types.h>
@@ -40,7 +40,7 @@ struct ExecutionReport {
   double cpu_s = 0, saved_s = 0;
   uint64_t facts = 0, effects = 0;
   uint64_t tree_ops = 0;  // requests to the mount
-  uint64_t stops = 0;  // ptrace stops and seccomp notifications of its processes
+  uint64_t stops = 0;     // ptrace stops and seccomp notifications of its processes
 };
 
 struct SessionReport {
@@ -55,12 +55,12 @@ struct SessionReport {
 };
 
 struct SessionOptions {
-  bool read_only = false;       // hit, never record
-  bool recache = false;         // record, never hit
+  bool read_only = false;  // hit, never record
+  bool recache = false;    // record, never hit
   bool cache_failures = false;
   std::vector<std::string> command;  // for the report
-  // Told of each path in the tree that a hit changed, for other sessions on it: the mount does not see
-  // what a replay does. Called on the tracer thread; must not block.
+  // Told of each path in the tree that a hit changed, for other sessions on it: the mount does not
+  // see what a replay does. Called on the tracer thread; must not block.
   std::function<void(const std::string& rel)> replayed;
 };
 
@@ -73,7 +73,8 @@ std::vector<int> given_descriptors(pid_t pid);
 
 class Session {
  public:
-  // `store` may be null: everything runs uncached, with a warning. Tree and store outlive the session.
+  // `store` may be null: everything runs uncached, with a warning. Tree and store outlive the
+  // session.
   static std::unique_ptr<Session> create(store::Tree& tree, store::Store* store,
                                          SessionOptions options);
   virtual ~Session() = default;
@@ -84,9 +85,9 @@ class Session {
   virtual Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
                            const std::function<void()>& release,
                            const std::function<void(const SessionReport&)>& finished) = 0;
-  // An operation in the tree by thread `tid`, as the mount saw it (`changes`: it succeeded and changed
-  // `rel`). Called on FUSE threads: only queues it. It is attributed to the execution the thread
-  // belongs to; a change by a thread that is not traced spoils what has observed that path.
+  // An operation in the tree by thread `tid`, as the mount saw it (`changes`: it succeeded and
+  // changed `rel`). Called on FUSE threads: only queues it. It is attributed to the execution the
+  // thread belongs to; a change by a thread that is not traced spoils what has observed that path.
   virtual void tree_op(pid_t tid, bool changes, const std::string& rel) = 0;
   // From another thread: kill the tracees (daemon stop).
   virtual void kill_all() = 0;

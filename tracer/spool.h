@@ -1,6 +1,6 @@
 // Spool: the bytes written to stdout and stderr during a session, each once, however many open
-// executions they belong to. An unlinked file in the store's directory (or /tmp): nothing stays behind.
-// Guarded by the session's lock.
+// executions they belong to. An unlinked file in the store's directory (or /tmp): nothing stays
+// behind. Guarded by the session's lock.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,11 @@
 // The stub: what a skipped process runs instead of its program.
 //
-// At the exec event, before the new image's first instruction, a few dozen bytes of position-independent
-// code are written over the entry point (ld.so's, or the static program's; /proc/PID/mem makes private
-// copies of read-only pages). The code writes one segment of a recorded stream, then either asks the
-// tracer for the next (int3) or exits. So the process itself writes, and a slow reader, a closed pipe
-// (SIGPIPE) or a non-blocking pipe behave as always; no thread of the daemon ever blocks on them, and
-// streams of any length need 64 KiB of the stack.
+// At the exec event, before the new image's first instruction, a few dozen bytes of
+// position-independent code are written over the entry point (ld.so's, or the static program's;
+// /proc/PID/mem makes private copies of read-only pages). The code writes one segment of a recorded
+// stream, then either asks the tracer for the next (int3) or exits. So the process itself writes,
+// and a slow reader, a closed pipe (SIGPIPE) or a non-blocking pipe behave as always; no thread of
+// the daemon ever blocks on them, and streams of any length need 64 KiB of the stack.
 //
 //   registers   rdi descriptor, rsi bytes, rdx how many; r13 != 0: exit with r14 afterwards
 #pragma once

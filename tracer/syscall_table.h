@@ -20,51 +20,51 @@ enum class Trap : uint8_t {
 
 // What a call means; the interpreter has one case for each.
 enum class Meaning : uint8_t {
-  kHarmless,     // no fact, no effect outside the process
-  kOpen,         // path, flags, mode
-  kOpen2,        // openat2: struct open_how
-  kCreat,        // path, mode
-  kStat,         // path; AT_SYMLINK_NOFOLLOW in flags; lstat never follows
-  kAccess,       // path, bits
-  kReadLink,     // path
-  kExec,         // path
-  kChdir,        // path
-  kStatfs,       // path
-  kGetXattr,     // path, name
-  kListXattr,    // path
-  kGetDents,     // fd
+  kHarmless,   // no fact, no effect outside the process
+  kOpen,       // path, flags, mode
+  kOpen2,      // openat2: struct open_how
+  kCreat,      // path, mode
+  kStat,       // path; AT_SYMLINK_NOFOLLOW in flags; lstat never follows
+  kAccess,     // path, bits
+  kReadLink,   // path
+  kExec,       // path
+  kChdir,      // path
+  kStatfs,     // path
+  kGetXattr,   // path, name
+  kListXattr,  // path
+  kGetDents,   // fd
   kGetCwd,
-  kRead,         // fd 0, 5 to 9 and those the command was given; lseek also on 1 and 2
-  kMap,          // mmap of fd 0 only
-  kResize,       // ftruncate, fallocate
+  kRead,    // fd 0, 5 to 9 and those the command was given; lseek also on 1 and 2
+  kMap,     // mmap of fd 0 only
+  kResize,  // ftruncate, fallocate
   kFchdir,
-  kPrctl,        // PR_SET_DUMPABLE
-  kWrite,        // fd, buffer, size
-  kWriteV,       // fd, iovec, count
-  kSend,         // sendto, sendmsg, sendmmsg on a descriptor: a write where it is a stream
-  kTransfer,     // sendfile, splice, tee, vmsplice, copy_file_range: in, out
-  kDup,          // dup, dup2, dup3, fcntl(F_DUPFD): old, new
-  kIoctl,        // terminal requests
-  kConnect,      // socket address
+  kPrctl,     // PR_SET_DUMPABLE
+  kWrite,     // fd, buffer, size
+  kWriteV,    // fd, iovec, count
+  kSend,      // sendto, sendmsg, sendmmsg on a descriptor: a write where it is a stream
+  kTransfer,  // sendfile, splice, tee, vmsplice, copy_file_range: in, out
+  kDup,       // dup, dup2, dup3, fcntl(F_DUPFD): old, new
+  kIoctl,     // terminal requests
+  kConnect,   // socket address
   kBind,
-  kSignal,       // kill, tkill, tgkill…: target
-  kRandom,       // getrandom that may block
+  kSignal,  // kill, tkill, tgkill…: target
+  kRandom,  // getrandom that may block
   kAffinity,
-  kClone3,       // flags in memory
-  kSetId,        // setuid, setgid…
-  kUnlink,       // path; AT_REMOVEDIR
+  kClone3,  // flags in memory
+  kSetId,   // setuid, setgid…
+  kUnlink,  // path; AT_REMOVEDIR
   kRmdir,
-  kRename,       // two paths, flags
-  kLink,         // two paths
-  kSymlink,      // target, path
+  kRename,   // two paths, flags
+  kLink,     // two paths
+  kSymlink,  // target, path
   kMkdir,
   kMknod,
-  kTruncate,     // path
-  kChmod,        // path or fd
+  kTruncate,  // path
+  kChmod,     // path or fd
   kChown,
-  kUtime,        // path or fd, times
-  kSetXattr,     // path or fd
-  kRefused,      // makes the execution uncacheable: `why` is the reason code
+  kUtime,     // path or fd, times
+  kSetXattr,  // path or fd
+  kRefused,   // makes the execution uncacheable: `why` is the reason code
   kUnknown,
 };
 
@@ -80,9 +80,9 @@ struct SyscallRow {
   Trap trap;
   Meaning meaning;
   PathArg first, second;
-  int8_t flags = -1;        // position of the flags (AT_*, O_*, RENAME_*, access bits)
-  bool no_follow = false;   // lstat, lchown, readlink… never follow the last component
-  bool on_fd = false;       // fchmod, fchown, futimens…: argument 0 is a descriptor
+  int8_t flags = -1;          // position of the flags (AT_*, O_*, RENAME_*, access bits)
+  bool no_follow = false;     // lstat, lchown, readlink… never follow the last component
+  bool on_fd = false;         // fchmod, fchown, futimens…: argument 0 is a descriptor
   std::string_view why = {};  // kRefused: reason code
 };
 

@@ -1,7 +1,7 @@
 // TracedSession: the ptrace loop and the decision at each exec. See session.h for the contract.
 //
-// Two threads: the tracer thread (run()) and the probe source's. Both take lock_ around everything they
-// do to lineage, ledger, resolver and spool. Waiting for tracees is done without it.
+// Two threads: the tracer thread (run()) and the probe source's. Both take lock_ around everything
+// they do to lineage, ledger, resolver and spool. Waiting for tracees is done without it.
 #pragma once
 
 #include <atomic>
@@ -88,9 +88,9 @@ class TracedSession : public Session {
   std::mutex tree_lock_;  // a leaf: FUSE threads take it
   std::vector<TreeOperation> tree_ops_;
 
-  std::set<pid_t> early_children_;                   // stopped before their parent's event
+  std::set<pid_t> early_children_;                     // stopped before their parent's event
   std::unordered_map<pid_t, CallEvent> traced_calls_;  // between entry and exit
-  std::set<std::string> leaked_;                     // descriptors the client was given
+  std::set<std::string> leaked_;                       // descriptors the client was given
   SessionReport report_;
   int64_t started_ns_ = 0;
   bool daemon_is_root_ = false;

@@ -1,5 +1,4 @@
 #include "tracer/tracee.h"
-#include "tracer/session.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -14,6 +13,8 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+
+#include "tracer/session.h"
 
 namespace pcache::tracer {
 namespace {
@@ -39,7 +40,8 @@ std::optional<std::string> read_string(Tid tid, RemotePtr from, size_t limit) {
   while (text.size() < limit) {
     const size_t in_page = kPage - from.address % kPage;
     // Most paths are short: one page is seldom needed whole.
-    const size_t want = std::min({in_page, limit - text.size(), text.empty() ? size_t{256} : kPage});
+    const size_t want =
+        std::min({in_page, limit - text.size(), text.empty() ? size_t{256} : kPage});
     if (!read_memory(tid, from, buffer, want)) return std::nullopt;
     const size_t length = ::strnlen(buffer, want);
     text.append(buffer, length);
@@ -100,7 +102,8 @@ std::optional<Credentials> read_credentials(Tid tid) {
   if (const char* v = field("PPid")) c.parent = static_cast<pid_t>(std::strtol(v, nullptr, 10));
   if (const char* v = field("Umask")) c.umask = static_cast<uint32_t>(std::strtoul(v, nullptr, 8));
   unsigned saved;
-  if (const char* v = field("Uid")) std::sscanf(v, "%u %u %u %u", &c.uid, &c.euid, &saved, &c.fsuid);
+  if (const char* v = field("Uid"))
+    std::sscanf(v, "%u %u %u %u", &c.uid, &c.euid, &saved, &c.fsuid);
   if (const char* v = field("Gid")) std::sscanf(v, "%u %u", &c.gid, &c.egid);
   if (const char* v = field("Groups")) {
     char* end = nullptr;
@@ -119,7 +122,8 @@ std::optional<Credentials> read_credentials(Tid tid) {
 
 std::vector<OpenFd> open_fds(Tid tid) {
   std::vector<OpenFd> fds;
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(proc_path(tid, "fd").c_str()), &::closedir);
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(proc_path(tid, "fd").c_str()),
+                                                &::closedir);
   if (!dir) return fds;
   while (const dirent* entry = ::readdir(dir.get())) {
     const std::string_view name = entry->d_name;

@@ -1,7 +1,8 @@
 // Tracee: what pcache reads and writes of another process, by /proc and process_vm_*.
 //
-// All functions may be called by any thread. None may be called on a FUSE thread. Reading a tracee's
-// memory can fault pages in from the mount: do it with no lock held that a FUSE handler takes.
+// All functions may be called by any thread. None may be called on a FUSE thread. Reading a
+// tracee's memory can fault pages in from the mount: do it with no lock held that a FUSE handler
+// takes.
 #pragma once
 
 #include <sys/types.h>

@@ -54,8 +54,7 @@ TreeDispatcher::Attachment::~Attachment() {
 
 void TreeDispatcher::on_tree_op(pid_t tid, fusefs::TreeOp op, const std::string& rel,
                                 bool succeeded) {
-  const bool changes =
-      succeeded && op != fusefs::TreeOp::kOpenRead && op != fusefs::TreeOp::kList;
+  const bool changes = succeeded && op != fusefs::TreeOp::kOpenRead && op != fusefs::TreeOp::kList;
   const std::shared_lock guard(lock_);
   for (tracer::Session* session : sessions_) session->tree_op(tid, changes, rel);
 }
