@@ -4,9 +4,13 @@
 #include <sys/vfs.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <future>
+#include <memory>
 #include <sstream>
+#include <thread>
 
 #include "cli/locations.h"
 
@@ -69,9 +73,16 @@ std::optional<MountEntry> pcache_mount_of(const std::string& path) {
 }
 
 bool is_dead(const std::string& dir) {
-  // Not stat: the kernel may answer that from its cache for as long as it keeps attributes.
-  struct statfs st {};
-  return ::statfs(dir.c_str(), &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+  // A frozen daemon answers nothing: it is not dead, and must not hold us.
+  constexpr auto kPatience = std::chrono::seconds(1);
+  auto answer = std::make_shared<std::promise<bool>>();
+  std::future<bool> dead = answer->get_future();
+  std::thread([answer, dir] {
+    struct statfs st {};
+    answer->set_value(::statfs(dir.c_str(), &st) != 0 &&
+                      (errno == ENOTCONN || errno == ECONNABORTED));
+  }).detach();
+  return dead.wait_for(kPatience) == std::future_status::ready && dead.get();
 }
 
 }  // namespace pcache::cli

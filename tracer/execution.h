@@ -126,8 +126,8 @@ struct Execution {
   std::set<std::string> inherited;     // links of descriptors above 2 it was given
   std::set<TreePath> own_directories;  // made by its tree: what lies below is its own
   uint32_t random_opens = 0;
-  std::map<std::pair<uint64_t, uint64_t>, bool>
-      relinked;  // (dev, ino) whose link count its tree changed
+  // (dev, ino) whose link count its tree changed: what it was before
+  std::map<std::pair<uint64_t, uint64_t>, uint64_t> relinked;
   std::set<std::pair<uint64_t, uint64_t>> output_inodes;  // files its stdout and stderr go to
   std::string root_reason;  // non-empty: its record holds for this root only
   uint64_t saved_ns = 0, bytes_served = 0, stops = 0, tree_ops = 0, effect_count = 0;

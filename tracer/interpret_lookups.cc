@@ -140,9 +140,12 @@ void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
     return observe_kind(c, resolved);
   const uint32_t param =
       c.e.directory_times ? store::kWithMtime | store::kWithDirMtime : store::kWithMtime;
+  if (resolved.err == 0) {
+    ledger_.observe_identity(c.e, resolved.path, param, resolved.st, asker_of(c.e));
+    return;
+  }
   FactValue value;
   value.err = resolved.err;
-  if (value.err == 0) value = Observer::identity_value(resolved.st, param);
   ledger_.observe(c.e, FactKey{FactKind::kIdentity, resolved.path, param, {}}, std::move(value),
                   asker_of(c.e));
 }

@@ -239,9 +239,31 @@ void Ledger::forget_identity(Execution& e, const TreePath& path, Asker asker) {
   }
 }
 
-void Ledger::relinked(Execution& e, const struct stat& st) {
+void Ledger::relinked(Execution& e, const struct stat& st, uint64_t links_before) {
   for (Execution* a = &e; !a->is_session(); a = a->parent)
-    a->relinked[{st.st_dev, st.st_ino}] = true;
+    a->relinked.try_emplace({st.st_dev, st.st_ino}, links_before);
+}
+
+void Ledger::observe_identity(Execution& e, const TreePath& path, uint32_t param,
+                              const struct stat& st, Asker asker) {
+  const FactKey key{FactKind::kIdentity, path, param, {}};
+  bool plain = true;
+  for (Execution* a = &e; !a->is_session(); a = a->parent)
+    plain = plain && !a->relinked.contains({st.st_dev, st.st_ino});
+  if (plain || !S_ISREG(st.st_mode))
+    return observe(e, key, store::Observer::identity_value(st, param), asker);
+  note_read(e, path);
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    PathEntry& entry = a->paths[path];
+    if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, path)) return;
+    if (find_fact(*a, entry, key) != nullptr) continue;
+    struct stat then = st;
+    if (const auto links = a->relinked.find({st.st_dev, st.st_ino}); links != a->relinked.end())
+      then.st_nlink = static_cast<nlink_t>(links->second);
+    FactValue value = store::Observer::identity_value(then, param);
+    restore_own_attributes(entry, &value, key);
+    add_fact(*a, entry, {key, std::move(value), nullptr, asker, false});
+  }
 }
 
 const std::vector<const Execution*> Ledger::open_executions() const {
@@ -389,13 +411,14 @@ void Ledger::change(Execution& e, const Change& change) {
   note_conflicts(e, change, aspects);
   // Other names of the same inode see their link count change.
   const bool takes_name =
-      change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveOnto;
+      change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveOnto ||
+      (change.kind == ChangeKind::kReplayed && (aspects & kExistence) != 0);
   if (takes_name && change.before.err == 0 && S_ISREG(change.before.st.st_mode) &&
       change.before.st.st_nlink > 1)
-    relinked(e, change.before.st);
-  if (struct stat st{};
-      !change.link_source.empty() && observer_.stat(TreePath{change.link_source}, &st) == 0)
-    relinked(e, st);
+    relinked(e, change.before.st, change.before.st.st_nlink);
+  if (struct stat st {}; !change.link_source.empty() &&
+                         observer_.stat(TreePath{change.link_source}, &st) == 0)
+    relinked(e, st, st.st_nlink > 1 ? st.st_nlink - 1 : 1);
   const int64_t now = coarse_now_ns();
   const uint64_t sequence = ++sequence_;
   const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway ||

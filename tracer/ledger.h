@@ -76,7 +76,10 @@ class Ledger {
   // Drops Identity facts of `path` that only `asker` has asked for.
   void forget_identity(Execution& e, const TreePath& path, Asker asker);
   // The own tree changed the link count of this inode.
-  void relinked(Execution& e, const struct stat& st);
+  void relinked(Execution& e, const struct stat& st, uint64_t links_before);
+  // Identity by stat: as observe(), with the link count the inode had before own links.
+  void observe_identity(Execution& e, const TreePath& path, uint32_t param, const struct stat& st,
+                        Asker asker);
   const std::vector<const Execution*> open_executions() const;
   // A Replaced fact of a hit, answered for each ancestor with its own weak key.
   // `err` and `st`: of the path before the replay.

@@ -308,8 +308,9 @@ class Checker:
                     outcome = json.load(file)["executions"][0]
             except (OSError, ValueError, IndexError) as error:
                 outcome = {"outcome": f"not reported: {error}", "reasons": [], "recorded": False}
-        return [done.returncode, done.stdout.decode(), done.stderr.decode(),
-                snapshot(self.tree)], outcome
+        # The processes of a pipeline complain in any order.
+        complaints = sorted(done.stderr.decode().splitlines())
+        return [done.returncode, done.stdout.decode(), complaints, snapshot(self.tree)], outcome
 
     def fail(self, case, what, detail=""):
         self.failures += 1
@@ -364,4 +365,5 @@ def main():
     sys.exit(1 if checker.failures else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

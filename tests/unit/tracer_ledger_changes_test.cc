@@ -430,7 +430,7 @@ TEST_F(Settle, AnOwnHardLinkChangesTheCountOfItsSource) {
   change.link_source = "a";
   std::filesystem::create_hard_link(in_root("a"), in_root("b"));
   ledger_->change(e, change);
-  ledger_->relinked(e, store::stat_of(in_root("a")));
+  ledger_->relinked(e, store::stat_of(in_root("a")), 1);
   ledger_->settle(e);
   EXPECT_TRUE(e.refusals.empty());
 }
@@ -441,7 +441,7 @@ TEST_F(Settle, AnOwnUnlinkChangesTheCountOfTheOtherNames) {
   Execution& e = open();
   look(e, FactKind::kIdentity, "a", store::kWithMtime);
   remove(e, "b");
-  ledger_->relinked(e, store::stat_of(in_root("a")));
+  ledger_->relinked(e, store::stat_of(in_root("a")), 2);
   ledger_->settle(e);
   EXPECT_TRUE(e.refusals.empty());
 }

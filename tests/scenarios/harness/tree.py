@@ -32,7 +32,10 @@ def snapshot(root, ignore=(), old=0, swap=None):
                      "owner": (st.st_uid, st.st_gid)}
             if stat.S_ISREG(st.st_mode):
                 entry["size"] = st.st_size
-                entry["content"] = _digest(path, st.st_size, swap)
+                try:
+                    entry["content"] = _digest(path, st.st_size, swap)
+                except PermissionError:
+                    entry["content"] = "not for us to read"
                 entry["names"] = st.st_nlink
                 entry["same file as"] = links.setdefault((st.st_dev, st.st_ino), relative)
                 if st.st_mtime < old:
