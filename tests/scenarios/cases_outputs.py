@@ -28,8 +28,9 @@ case("truncate_to_a_size", "truncate -s 3 f; truncate -s 5000 g", setup="echo ab
 case("sparse_output", "truncate -s 3M s; printf x | dd of=s bs=1 seek=2000000 conv=notrunc 2> /dev/null",
      clean="rm s")
 case("empty_outputs", "touch a; : > b; mkdir d", clean="rm -r a b d", again=False)
-case("modes", "cat in > a; chmod 4755 a; cat in > b; chmod 000 b; mkdir c; chmod 1700 c",
+case("modes", "cat in > a; chmod 4755 a; cat in > b; chmod 400 b; mkdir c; chmod 1700 c",
      clean="chmod 700 b; rm -rf a b c", **IN, again=False)
+case("output_that_cannot_be_read", "cat in > b; chmod 000 b", clean="rm -f b", hit=None, **IN)
 case("explicit_times", "cat in > a; touch -d 2001-02-03 a; mkdir d; touch -d 2002-01-01 d",
      clean="rm -r a d", **IN)
 case("touch_existing", "touch f", setup="echo x > f; touch -d 2020-01-01 f", harmless="",
