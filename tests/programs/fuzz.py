@@ -3,9 +3,9 @@
 
     fuzz.py PCACHE CALLS LOOKS [SEED [SCRIPTS [STATES]]]
 
-Each script runs in a sequence of states, and in each state twice, so that records of one state meet the
-others. States differ in little: that is where a fact that was not kept would show. Prints the seed, the
-script and the state of each failure.
+Each script runs in a sequence of states, and in each state twice, so that records of one state meet
+the others. States differ in little: that is where a fact that was not kept would show. Prints the
+seed, the script and the state of each failure.
 """
 import os
 import random
@@ -15,26 +15,80 @@ import check
 
 FILES = ["a", "b", "c", "d/x", "d/y"]
 TEXTS = ["one", "two", "2", "longer text", ""]
-COMMANDS = [
-    "cat {f} > {g}", "cat {f} >> {g}", "cat {f} {g}", "cat < {f}", "cp {f} {g}", "cp -p {f} {g}",
-    "cp -f {f} {g}", "cp -n {f} {g}", "cp -P {f} {g}", "cp -r d e", "mv {f} {g}",
-    "mv -n {f} {g}", "mv -f {f} {g}", "rm -f {f}", "rm {f}", "rm -rf d", "rmdir d", "mkdir d",
-    "mkdir -p d", "ln {f} {g}", "ln -f {f} {g}", "ln -s {h} {g}", "ln -sf {h} {g}", "ln -sfn d {g}",
-    "touch {f}", "touch -c {f}", "chmod 600 {f}", "chmod +x {f}", "chmod 755 d", "echo new > {f}",
-    "echo more >> {f}", ": > {f}", "[ -f {f} ] && echo file", "[ -e {f} ] || echo none",
-    "[ -d d ] && echo dir", "[ -L {f} ] && echo link", "[ -x {f} ] && echo can", "[ -s {f} ] && echo s",
-    "[ {f} -ef {g} ] && echo same", "ls", "ls d", "ls -A . d",
-    "stat -c '%s %a %h %F' {f}", "stat -L -c '%s %a' {f}", "readlink {f}", "find . -name .git -prune -o "
-    "-type f -print | sort", "head -c 2 {f}", "wc -c {f}", "sed -i s/o/0/ {f}", "sort -o {f} {g}",
-    "tee {f} < {g}", "cmp {f} {g}", "tr a-z A-Z < {f} > {g}", "install -m 640 {f} {g}",
-    "test -f {f} && cp {f} {g} && rm {f}", "for i in d/*; do echo $i; done", "cat d/* > {f}",
-    "tar cf t.tar {f} {g} && tar tf t.tar", "dd if={f} of={g} status=none",
-    "dd if={f} of={g} conv=notrunc status=none", "(cd d && cat x > ../{p} && ls ..)",
-    "(echo out; echo err >&2) > {f} 2>&1", "x=$(cat {f}); echo \"got $x\"", "exec 7< {f}; cat <&7; exec 7<&-",
-    "cat {f} | tr a b | cat", "umask 077; echo u > {f}", "{ cat {f} & cat {g}; wait; } > /dev/null 2>&1",
-    "truncate -s 2 {f}", "printf x | dd of={f} seek=1 bs=1 conv=notrunc status=none",
-    "t=$(mktemp -d); cp {f} $t/z && cat $t/z; rm -r $t", "mkfifo p && rm p", "diff {f} {g} > /dev/null; echo $?",
-]
+COMMANDS = r"""
+cat {f} > {g}
+cat {f} >> {g}
+cat {f} {g}
+cat < {f}
+cp {f} {g}
+cp -p {f} {g}
+cp -f {f} {g}
+cp -n {f} {g}
+cp -P {f} {g}
+cp -r d e
+mv {f} {g}
+mv -n {f} {g}
+mv -f {f} {g}
+rm -f {f}
+rm {f}
+rm -rf d
+rmdir d
+mkdir d
+mkdir -p d
+ln {f} {g}
+ln -f {f} {g}
+ln -s {h} {g}
+ln -sf {h} {g}
+ln -sfn d {g}
+touch {f}
+touch -c {f}
+chmod 600 {f}
+chmod +x {f}
+chmod 755 d
+echo new > {f}
+echo more >> {f}
+: > {f}
+[ -f {f} ] && echo file
+[ -e {f} ] || echo none
+[ -d d ] && echo dir
+[ -L {f} ] && echo link
+[ -x {f} ] && echo can
+[ -s {f} ] && echo s
+[ {f} -ef {g} ] && echo same
+ls
+ls d
+ls -A . d
+stat -c '%s %a %h %F' {f}
+stat -L -c '%s %a' {f}
+readlink {f}
+find . -name .git -prune -o -type f -print | sort
+head -c 2 {f}
+wc -c {f}
+sed -i s/o/0/ {f}
+sort -o {f} {g}
+tee {f} < {g}
+cmp {f} {g}
+tr a-z A-Z < {f} > {g}
+install -m 640 {f} {g}
+test -f {f} && cp {f} {g} && rm {f}
+for i in d/*; do echo $i; done
+cat d/* > {f}
+tar cf t.tar {f} {g} && tar tf t.tar
+dd if={f} of={g} status=none
+dd if={f} of={g} conv=notrunc status=none
+(cd d && cat x > ../{p} && ls ..)
+(echo out; echo err >&2) > {f} 2>&1
+x=$(cat {f}); echo "got $x"
+exec 7< {f}; cat <&7; exec 7<&-
+cat {f} | tr a b | cat
+umask 077; echo u > {f}
+{ cat {f} & cat {g}; wait; } > /dev/null 2>&1
+truncate -s 2 {f}
+printf x | dd of={f} seek=1 bs=1 conv=notrunc status=none
+t=$(mktemp -d); cp {f} $t/z && cat $t/z; rm -r $t
+mkfifo p && rm p
+diff {f} {g} > /dev/null; echo $?
+""".split("\n")[1:-1]
 
 
 def make_script(rng):
