@@ -264,6 +264,8 @@ FactValue Observer::observe(const FactKey& key, const Digest& weak) const {
       const std::string name = key.names.empty() ? std::string() : key.names[0];
       const char* path = key.path.text.c_str();
       std::string text;
+      // A path that was followed is no link, as with kAccess.
+      if (stat(key.path, &st) == 0 && S_ISLNK(st.st_mode)) value.mode = S_IFLNK;
       if (name.empty()) {
         value.err = in_root ? tree_.list_xattr(key.path.text, &text)
                             : path_ops::list_xattr(kOutside, path, &text);
@@ -276,6 +278,7 @@ FactValue Observer::observe(const FactKey& key, const Digest& weak) const {
     }
     case FactKind::kStatfs: {
       struct statfs fs {};
+      if (stat(key.path, &st) == 0 && S_ISLNK(st.st_mode)) value.mode = S_IFLNK;
       value.err = in_root ? tree_.statfs(key.path.text, &fs)
                           : path_ops::statfs(kOutside, key.path.text.c_str(), &fs);
       if (value.err == 0) value.size = static_cast<uint64_t>(fs.f_type);

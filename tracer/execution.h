@@ -120,7 +120,7 @@ struct Execution {
   std::unordered_map<TreePath, std::set<std::string>, store::TreePathHash>
       own_names;  // by directory
   std::vector<store::Fact> side_facts;
-  std::unordered_set<uint64_t> memo;  // calls that can tell nothing new
+  std::unordered_set<store::Digest, store::DigestHash> memo;  // calls that can tell nothing new
   std::vector<SpoolSegment> streams;
   StdinUse stdin_use;
   std::set<std::string> inherited;     // links of descriptors above 2 it was given

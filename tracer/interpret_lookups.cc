@@ -52,6 +52,12 @@ std::optional<store::TreePath> cached_module(const store::TreePath& path) {
                                         : module.substr(module.starts_with("//") ? 1 : 0)};
 }
 
+bool chooses_hash_seed(const Execution& e) {
+  return std::any_of(e.image.env.begin(), e.image.env.end(), [](const std::string& variable) {
+    return variable.starts_with("PERL_HASH_SEED=");
+  });
+}
+
 bool starts_with_any(std::string_view path, std::span<const std::string_view> prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
                      [&](std::string_view p) { return path.starts_with(p); });
@@ -110,9 +116,10 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
     return Special::kNoFact;
   if (path == "/dev/urandom" || path == "/dev/random") {
     // Compilers read eight bytes to name local symbols, and name none.
-    // perl seeds its hashes from it at start-up; when it is asked for random numbers it comes
-    // again.
-    if (c.e.image_name == "perl" && c.e.random_opens++ == 0) return Special::kHandled;
+    // perl seeds its hashes and its own generator from it at start-up, the first only where nobody
+    // chose the seed; when it is asked for random numbers it comes again.
+    if (c.e.image_name == "perl" && c.e.random_opens++ < (chooses_hash_seed(c.e) ? 1 : 2))
+      return Special::kHandled;
     if (!store::ignores_cwd(c.e.image_name))
       ledger_.refuse(c.e, "random", path, "it may have read random bytes",
                      c.e.image_name != "mktemp");
@@ -156,11 +163,15 @@ bool Interpreter::python_cache(const Caller& c, const Resolved& resolved) {
   if (text == "__pycache__" || text.ends_with("/__pycache__")) return true;
   const std::optional<store::TreePath> module = cached_module(resolved.path);
   if (!module) return false;
-  struct stat st {};
-  if (ledger_.observer().stat(*module, &st) != 0) return false;  // imported without a source
+  // The source may be a link: /usr/lib/python3/sitecustomize.py leads into /etc on Debian.
+  Resolved source = resolve(c.tid, c.process, "/",
+                            module->absolute(ledger_.observer().tree().root()), true);
+  source.names_root = false;  // that was us
+  if (source.err != 0 || source.pseudo) return false;  // imported without a source
   // The module's content is the fact; python's look at its mtime was about the cache.
-  ledger_.observe_content(c.e, *module, 0, st);
-  ledger_.forget_identity(c.e, *module, Asker::kPython);
+  observe_way(c.e, source);
+  ledger_.observe_content(c.e, source.path, 0, source.st);
+  ledger_.forget_identity(c.e, source.path, Asker::kPython);
   return true;
 }
 
@@ -351,7 +362,7 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
       ledger_.refuse(c.e, "pseudo-file", link, "it was listed", true);
     return;
   }
-  if (!c.e.memo.insert(XXH3_64bits_withSeed(link.data(), link.size(), 7)).second) return;
+  if (!c.e.memo.insert(store::hash_bytes(link)).second) return;
   const store::TreePath dir =
       store::TreePath::from_absolute(link, ledger_.observer().tree().root());
   std::vector<store::DirEntry> entries;

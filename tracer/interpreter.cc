@@ -245,11 +245,10 @@ bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t 
   if (!event.first) return true;
   if (event.first->starts_with("/dev/")) return false;  // opened twice is another thing than once
   const std::optional<std::string> base = base_of(event, event.row->first, event.first);
-  uint64_t hash = XXH3_64bits_withSeed(
-      event.first->data(), event.first->size(),
-      (resolver_.generation() * 64 + salt) * 64 + static_cast<uint64_t>(event.row->meaning));
-  if (base->size() > 1) hash = XXH3_64bits_withSeed(base->data(), base->size(), hash);
-  return !c.e.memo.insert(hash).second;
+  store::Hasher question;
+  question.add(*base).add(*event.first).add(resolver_.generation());
+  question.add(salt).add(static_cast<uint64_t>(event.row->meaning));
+  return !c.e.memo.insert(question.finish()).second;
 }
 
 void Interpreter::observe_way(Execution& e, const Resolved& resolved) {

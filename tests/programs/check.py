@@ -271,6 +271,8 @@ class Checker:
         self.env = dict(os.environ, PCACHE_DIR=os.path.join(self.base, "cache"),
                         XDG_RUNTIME_DIR=runtime)
         self.failures = 0
+        if os.environ.get("MOUNTED"):  # one mount for all, and all changes through it
+            subprocess.run([self.pcache, "mount", self.tree], env=self.env, check=True)
 
     def close(self):
         subprocess.run([self.pcache, "umount", "--all"], env=self.env, capture_output=True)
