@@ -40,6 +40,10 @@ uint64_t fnv1a(const std::string& text) {
 
 }  // namespace
 
+std::string Locations::unfinished(const std::string& mount) const {
+  return fmt::format("{}/unfinished/{:016x}", dir, fnv1a(mount));
+}
+
 Result<Locations> Locations::find() {
   Locations found;
   std::string dir = environment("PCACHE_DIR");

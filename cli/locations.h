@@ -20,6 +20,8 @@ struct Locations {
   std::string store() const { return dir + "/store"; }
   std::string pid_file() const { return dir + "/daemon.pid"; }
   std::string log() const { return dir + "/daemon.log"; }
+  // Notes of what commands are writing below the mount `dir` (fusefs/unfinished.h).
+  std::string unfinished(const std::string& mount) const;
   std::string socket_dir() const { return socket.substr(0, socket.rfind('/')); }
 
   // Reads the environment; touches no file. Fails without PCACHE_DIR, XDG_CACHE_HOME and a home.

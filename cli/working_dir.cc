@@ -53,7 +53,8 @@ Result<void> clear_dead_mounts(const Locations& locations, const std::string& pa
   PCACHE_ASSIGN(Connection connection, connect_or_start(locations));
   Json request = make_request("clear_dead");
   request["dirs"] = dirs;
-  PCACHE_TRY(ask(connection.channel, request));
+  PCACHE_ASSIGN(const Message answer, ask(connection.channel, request));
+  if (const std::string note = answer.text("note"); !note.empty()) warn(note);
   return {};
 }
 

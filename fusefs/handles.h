@@ -57,6 +57,7 @@ struct Handle : OpenObject {
   int flags = 0;
   bool write = false;
   bool passthrough = false;
+  int unfinished = -1;  // slot in UnfinishedFiles
 };
 
 struct DirHandle : OpenObject {

@@ -179,6 +179,7 @@ MountImpl::MountImpl(MountOptions options, UniqueFd lower)
       served_({.worker_started = enter_acting_thread,
                .readers_busy = [this] { return reads_in_flight_.load() > 0; },
                .on_published = [this](const ServedRef& s) { on_published(s); }}),
+      unfinished_(options_.unfinished),
       notifier_([this](const Notifier::Note& note) { send(note); }) {}
 
 MountImpl::~MountImpl() {
@@ -303,6 +304,18 @@ void MountImpl::post_now(fuse_req_t req, TreeOp op, const std::string& rel, bool
   if (listener_ != nullptr) listener_->on_tree_op(fuse_req_ctx(req)->pid, op, rel, succeeded);
 }
 
+void MountImpl::note_unfinished(fuse_req_t req, Handle& handle) {
+  if (!listening_.load(std::memory_order_acquire)) return;
+  {
+    std::shared_lock lock(listener_mutex_);
+    if (listener_ == nullptr || !listener_->is_traced(fuse_req_ctx(req)->pid)) return;
+  }
+  struct stat st {};
+  const auto rel = nodes_.path(handle.node->id);
+  if (rel && ::fstat(handle.fd.get(), &st) == 0 && S_ISREG(st.st_mode))
+    handle.unfinished = unfinished_.begin(*rel, st);
+}
+
 MountStatus MountImpl::status() const {
   MountStatus status;
   status.dir = options_.dir;
@@ -334,7 +347,15 @@ Result<void> MountImpl::unmount(bool lazy) {
   return {};
 }
 
-Result<std::unique_ptr<Mount>> Mount::create(const MountOptions& options) {
+std::vector<std::string> mend_unfinished(const std::string& dir, const std::string& unfinished) {
+  if (unfinished.empty() || ::access(unfinished.c_str(), F_OK) != 0) return {};
+  Result<UniqueFd> lower = open_lower(dir, "cannot mend " + dir);
+  if (!lower) return {};
+  return UnfinishedFiles::mend(unfinished, store::LowerTree(dir, std::move(*lower)));
+}
+
+Result<std::unique_ptr<Mount>> Mount::create(const MountOptions& options,
+                                             std::vector<std::string>* mended) {
   const std::string what = "cannot mount " + options.dir;
   if (is_dead_mount(options.dir)) PCACHE_TRY(clear_dead_mount(options.dir));
   PCACHE_ASSIGN(UniqueFd lower, open_lower(options.dir, what));
@@ -356,6 +377,8 @@ Result<std::unique_ptr<Mount>> Mount::create(const MountOptions& options) {
     }
   }
   raise_descriptor_limit();
+  std::vector<std::string> removed = mend_unfinished(options.dir, options.unfinished);
+  if (mended != nullptr) *mended = std::move(removed);
   auto mount = std::make_unique<MountImpl>(options, std::move(lower));
   PCACHE_TRY(mount->start());
   return mount;

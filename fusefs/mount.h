@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "store/result.h"
 #include "store/tree.h"
@@ -34,6 +35,8 @@ struct MountOptions {
   // How long the kernel may keep names and attributes, in seconds. While no other way into the
   // lower tree exists than this mount and pcache's own replays (which invalidate), long is right.
   double cache_seconds = 1.0;
+  // Where unfinished outputs of traced commands are noted (unfinished.h); "": nowhere.
+  std::string unfinished;
 };
 
 enum class TreeOp : uint8_t {
@@ -57,6 +60,8 @@ class TreeListener {
  public:
   virtual ~TreeListener() = default;
   virtual void on_tree_op(pid_t tid, TreeOp op, const std::string& rel, bool succeeded) = 0;
+  // Whether `tid` dies with the daemon: what it creates is noted until it is whole.
+  virtual bool is_traced(pid_t tid) = 0;
   // A served file is now an ordinary one: same inode number and mtime, but a new ctime, so stamps
   // taken before no longer match. Called on the worker.
   virtual void on_published(const std::string& /*rel*/, const store::Digest& /*contents*/,
@@ -78,7 +83,10 @@ class Mount : public store::Tree {
   // Mounts. A dead mount of pcache's own (ENOTCONN) found at `dir` is cleared first. Errors name
   // the directory, the reason and the remedy: no /dev/fuse, no fusermount3, not a directory,
   // already mounted, read-only file system.
-  static Result<std::unique_ptr<Mount>> create(const MountOptions& options);
+  // `mended`: the names of files that commands killed with an earlier daemon had not finished; they
+  // are removed.
+  static Result<std::unique_ptr<Mount>> create(const MountOptions& options,
+                                               std::vector<std::string>* mended = nullptr);
   ~Mount() override = default;
 
   // nullptr: none; returns when no thread is in the one before any more. Thread-safe.
@@ -99,6 +107,8 @@ class Mount : public store::Tree {
 bool is_dead_mount(const std::string& dir);
 // Clears it (umount2 or fusermount3 -u -z).
 Result<void> clear_dead_mount(const std::string& dir);
+// Removes what the notes at `unfinished` name below `dir`, over which nothing is mounted.
+std::vector<std::string> mend_unfinished(const std::string& dir, const std::string& unfinished);
 // The mount point of a live or dead pcache mount on exactly `dir` as /proc/self/mountinfo has it.
 bool is_pcache_mount(const std::string& dir);
 

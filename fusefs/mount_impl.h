@@ -28,6 +28,7 @@
 #include "fusefs/node_table.h"
 #include "fusefs/notifier.h"
 #include "fusefs/served.h"
+#include "fusefs/unfinished.h"
 #include "store/tree.h"
 
 namespace pcache::fusefs {
@@ -175,6 +176,8 @@ class MountImpl final : public Mount {
     for (const std::string& rel : nodes_.paths(node.id)) post_now(req, op, rel, err == 0);
   }
   void post_now(fuse_req_t req, TreeOp op, const std::string& rel, bool succeeded);
+  // Notes what a traced command has just created or truncated, until the handle is closed.
+  void note_unfinished(fuse_req_t req, Handle& handle);
 
   // tree_ops.cc
   ServedRef find_served(const std::string& rel) const;
@@ -191,6 +194,7 @@ class MountImpl final : public Mount {
   mutable NodeTable nodes_;
   mutable ServedFiles served_;
   OpenObjects open_;
+  UnfinishedFiles unfinished_;
   Notifier notifier_;
   fuse_session* session_ = nullptr;
   int session_fd_ = -1;  // the session's; from start() to the end

@@ -227,6 +227,7 @@ void MountImpl::do_open(fuse_req_t req, const At& target, fuse_file_info fi) {
     fuse_reply_err(req, err);
     return;
   }
+  if (handle->write && (fi.flags & O_TRUNC) != 0) note_unfinished(req, *handle);
   reply_open(req, std::move(handle), fi, nullptr, target.get());
 }
 
@@ -282,6 +283,7 @@ void MountImpl::op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
   }
   handle->flags = fi->flags;
   handle->write = (fi->flags & O_ACCMODE) != O_RDONLY;
+  if (handle->write) note_unfinished(req, *handle);
   const int source = handle->fd.get();
   reply_open(req, std::move(handle), *fi, &entry, source);
 }
@@ -369,6 +371,7 @@ void MountImpl::close_handle(std::unique_ptr<Handle> handle) {
       Kernel::close_backing(session_fd_, std::exchange(node.backing_id, 0));
     }
   }
+  unfinished_.end(handle->unfinished);
   if (handle->write) {
     if (handle->passthrough && (handle->flags & O_ACCMODE) == O_RDWR) node.maybe_mapped.store(true);
     if (!handle->passthrough && handle->fd) remember_contents(node, handle->fd.get());

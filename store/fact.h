@@ -39,6 +39,9 @@ enum class FactKind : uint8_t {
 inline constexpr uint32_t kWithMtime = 1;     // mtime of a regular file
 inline constexpr uint32_t kWithDirMtime = 2;  // and of a directory (mtime_matters)
 
+// param of kListing
+inline constexpr uint32_t kImportable = 1;  // only names that python could import (rule 13)
+
 // param of kReplaced: the low 12 bits are the mode a creation gives (after umask).
 inline constexpr uint32_t kReplacedBlind = 1u << 16;  // absent and existing are one answer
 inline constexpr uint32_t kReplacedUnlinked = 1u

@@ -173,12 +173,23 @@ FactValue Observer::content_value(const struct stat& st, const Digest& hash) {
   return value;
 }
 
+bool is_importable(const DirEntry& entry) {
+  static constexpr std::string_view kSuffixes[] = {".py",  ".pyc", ".so",        ".pth",
+                                                   ".egg", ".zip", ".dist-info", ".egg-info"};
+  for (const std::string_view suffix : kSuffixes)
+    if (entry.name.ends_with(suffix)) return true;
+  // A package: a directory, or a link that may lead to one.
+  return (entry.type == 'd' || entry.type == 'l') &&
+         entry.name.find_first_of(".- ") == std::string::npos;
+}
+
 FactValue Observer::listing_value(const std::vector<DirEntry>& entries,
-                                  const std::vector<std::string>& left_out) {
+                                  const std::vector<std::string>& left_out, uint32_t param) {
   FactValue value;
   value.entries.reserve(entries.size());
   for (const DirEntry& entry : entries) {
     if (std::binary_search(left_out.begin(), left_out.end(), entry.name)) continue;
+    if ((param & kImportable) != 0 && !is_importable(entry)) continue;
     std::string& text = value.entries.emplace_back();
     text.reserve(entry.name.size() + 1);
     text += entry.type;
@@ -254,7 +265,7 @@ FactValue Observer::observe(const FactKey& key, const Digest& weak) const {
     case FactKind::kListing: {
       std::vector<DirEntry> entries;
       if (const int err = list(key.path, &entries)) return failed(err);
-      return listing_value(entries, key.names);
+      return listing_value(entries, key.names, key.param);
     }
     case FactKind::kReplaced: {
       const int err = stat(key.path, &st);

@@ -52,7 +52,7 @@ class Observer {
   static FactValue kind_value(const struct stat& st);
   static FactValue content_value(const struct stat& st, const Digest& hash);
   static FactValue listing_value(const std::vector<DirEntry>& entries,
-                                 const std::vector<std::string>& left_out);
+                                 const std::vector<std::string>& left_out, uint32_t param);
   FactValue replaced_value(const FactKey& key, int stat_errno, const struct stat& st,
                            const Digest& weak) const;
 
@@ -63,6 +63,10 @@ class Observer {
   Tree& tree_;
   Store& store_;
 };
+
+// Whether a listing with kImportable keeps the entry: modules, packages, and what tells of
+// installed ones (*.dist-info, *.pth…).
+bool is_importable(const DirEntry& entry);
 
 char entry_type(mode_t mode);  // 'f','d','l','p','s','c','b'
 

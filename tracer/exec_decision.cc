@@ -177,6 +177,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
   e.replacing_image = looks_before_replacing(e.image_name, image.info.argv);
   e.directory_times = shows_directory_times(e.image_name, image.info.argv);
   e.cwd = image.info.cwd;
+  if (e.image_name == "python") interpreter_.watch_imports(e, process);
   // The program's files are inputs of whoever ran it; its own weak key holds them already.
   Execution& parent = *e.parent;
   if (!parent.is_session())
@@ -378,7 +379,7 @@ void TracedSession::apply_to_ancestors(
         const auto now = listings.find(fact.key.path);
         ledger_.list(parent, fact.key.path, fact.value.err,
                      now == listings.end() ? std::vector<store::DirEntry>() : now->second,
-                     fact.key.names);
+                     fact.key.names, fact.key.param);
         break;
       }
       case FactKind::kReplaced: {

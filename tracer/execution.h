@@ -22,6 +22,7 @@
 #include "store/record.h"
 #include "store/tree.h"
 #include "store/weak_key.h"
+#include "tracer/import_watch.h"
 #include "tracer/session.h"
 
 namespace pcache::tracer {
@@ -126,6 +127,8 @@ struct Execution {
   std::set<std::string> inherited;     // links of descriptors above 2 it was given
   std::set<TreePath> own_directories;  // made by its tree: what lies below is its own
   uint32_t random_opens = 0;
+  std::unique_ptr<ImportWatch> imports;  // of python images
+  bool compiles_python = false;          // it imported compileall: __pycache__ is its output
   // (dev, ino) whose link count its tree changed: what it was before
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> relinked;
   std::set<std::pair<uint64_t, uint64_t>> output_inodes;  // files its stdout and stderr go to

@@ -45,6 +45,7 @@ uint32_t Interpreter::open_mode(const CallEvent& event) const {
 
 Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) {
   Pending pending;
+  import_other(c);
   const Meaning meaning = event.row->meaning;
   const bool opens =
       meaning == Meaning::kOpen || meaning == Meaning::kOpen2 || meaning == Meaning::kCreat;

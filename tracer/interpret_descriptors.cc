@@ -166,15 +166,17 @@ void Interpreter::written(const Caller& c, int fd,
     if (Thread* thread = lineage_.thread(c.tid.value)) thread->big_write = true;
 }
 
-void Interpreter::writing_failed(Process& process, const std::string& code,
+void Interpreter::writing_failed(const Thread& thread, const std::string& code,
                                  const std::string& detail) {
+  Process& process = *thread.process;
   const Caller c{Tid{process.pid}, process, *process.execution};
   ledger_.refuse(c.e, code, "", detail, false);
-  for (const int fd : {1, 2}) refuse_stream_users(c, fd, code, detail);
+  refuse_stream_users(c, thread.written_fd, code, detail);
 }
 
 void Interpreter::on_write(const Caller& c, const CallEvent& event) {
   const int fd = static_cast<int>(event.args[0]);
+  if (Thread* thread = lineage_.thread(c.tid.value)) thread->written_fd = fd;
   if (!c.process.tags.contains(fd) && !c.process.inherited.contains(fd)) return;
   std::vector<std::pair<uint64_t, uint64_t>> pieces;
   if (event.row->name.starts_with("pwrite"))

@@ -160,13 +160,16 @@ void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
 bool Interpreter::python_cache(const Caller& c, const Resolved& resolved) {
   if (c.e.image_name != "python") return false;
   const std::string& text = resolved.path.text;
-  if (text == "__pycache__" || text.ends_with("/__pycache__")) return true;
+  if (!c.e.compiles_python && (text == "__pycache__" || text.ends_with("/__pycache__")))
+    return true;
   const std::optional<store::TreePath> module = cached_module(resolved.path);
-  if (!module) return false;
+  if (!module || c.e.compiles_python) return false;
+  if (module->name() == "compileall.py" || module->name() == "py_compile.py")
+    c.e.compiles_python = true;
   // The source may be a link: /usr/lib/python3/sitecustomize.py leads into /etc on Debian.
-  Resolved source = resolve(c.tid, c.process, "/",
-                            module->absolute(ledger_.observer().tree().root()), true);
-  source.names_root = false;  // that was us
+  Resolved source =
+      resolve(c.tid, c.process, "/", module->absolute(ledger_.observer().tree().root()), true);
+  source.names_root = false;                           // that was us
   if (source.err != 0 || source.pseudo) return false;  // imported without a source
   // The module's content is the fact; python's look at its mtime was about the cache.
   observe_way(c.e, source);
@@ -208,6 +211,7 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
     return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, (flags & O_NOFOLLOW) == 0);
   if (!at) return;
+  import_open(c, *at);
   observe_way(c.e, *at);
   switch (special(c, *at, true, false)) {
     case Special::kNoFact:
@@ -237,6 +241,7 @@ void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
   if (nothing_new(c, event, follow ? 1 : 2)) return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, follow);
   if (!at) return;
+  import_stat(c, *at);
   observe_way(c.e, *at);
   if (special(c, *at, false, false) == Special::kOrdinary && !python_cache(c, *at))
     observe_identity(c, *at);
@@ -248,6 +253,7 @@ void Interpreter::on_access(const Caller& c, const CallEvent& event) {
   const uint32_t bits =
       static_cast<uint32_t>(event.args[static_cast<size_t>(event.row->first.path) + 1] & 7);
   if (!event.first || event.first->empty()) return;
+  import_other(c);
   const bool follow = (flags & AT_SYMLINK_NOFOLLOW) == 0;
   if (nothing_new(c, event, bits * 2 + (follow ? 1 : 0))) return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, follow);
@@ -266,7 +272,9 @@ void Interpreter::on_access(const Caller& c, const CallEvent& event) {
 }
 
 void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
-  if (!event.first || event.first->empty() || nothing_new(c, event, 1)) return;
+  if (!event.first || event.first->empty()) return;
+  import_other(c);
+  if (nothing_new(c, event, 1)) return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, false);
   if (!at) return;
   observe_way(c.e, *at);
@@ -289,6 +297,7 @@ void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
 
 void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
   c.process.pending_exec.clear();
+  import_other(c);
   if (!event.first) return;
   if (event.first->empty()) {  // execveat(fd, "", AT_EMPTY_PATH)
     const std::string link = fd_link(c.tid, static_cast<int>(event.args[0]));
@@ -309,6 +318,7 @@ void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
 }
 
 void Interpreter::on_chdir(const Caller& c, const CallEvent& event) {
+  import_other(c);
   const std::optional<Resolved> at = resolve_arg(c, event, false, true);
   if (!at) return;
   observe_way(c.e, *at);
@@ -362,14 +372,13 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
       ledger_.refuse(c.e, "pseudo-file", link, "it was listed", true);
     return;
   }
-  if (!c.e.memo.insert(store::hash_bytes(link)).second) return;
   const store::TreePath dir =
       store::TreePath::from_absolute(link, ledger_.observer().tree().root());
+  if (c.e.imports) return import_listing(c, dir);
+  if (!c.e.memo.insert(store::hash_bytes(link)).second) return;
   std::vector<store::DirEntry> entries;
   const int err = ledger_.observer().list(dir, &entries);
-  std::vector<std::string> left_out;
-  if (c.e.image_name == "python") left_out.push_back("__pycache__");
-  ledger_.list(c.e, dir, err, entries, left_out);
+  ledger_.list(c.e, dir, err, entries);
 }
 
 }  // namespace pcache::tracer

@@ -244,6 +244,7 @@ std::optional<Resolved> Interpreter::resolve_fd(const Caller& c, int fd) {
 bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t salt) {
   if (!event.first) return true;
   if (event.first->starts_with("/dev/")) return false;  // opened twice is another thing than once
+  if (c.e.imports) return false;                        // the order of its calls counts
   const std::optional<std::string> base = base_of(event, event.row->first, event.first);
   store::Hasher question;
   question.add(*base).add(*event.first).add(resolver_.generation());

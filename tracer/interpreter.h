@@ -37,8 +37,12 @@ class Interpreter : public CallSink {
   bool wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const;
   // Descriptor 0 was read, mapped, sought or handed on.
   void stdin_used(Process& process, int fd);
-  // What `process` wrote to its streams last is not known to have arrived.
-  void writing_failed(Process& process, const std::string& code, const std::string& detail);
+  // What `thread` wrote last is not known to have arrived.
+  void writing_failed(const Thread& thread, const std::string& code, const std::string& detail);
+  // Starts watching the imports of a python image, with the directories its modules lie in.
+  void watch_imports(Execution& e, Process& process);
+  // What of its listings was no import after all becomes a full fact.
+  void end_imports(Execution& e);
   Resolved resolve(Tid tid, Process& process, const std::string& base, const std::string& path,
                    bool follow);
 
@@ -82,6 +86,13 @@ class Interpreter : public CallSink {
   void observe_identity(const Caller& c, const Resolved& resolved);
   void observe_kind(const Caller& c, const Resolved& resolved);
   void observe_opened(const Caller& c, const Resolved& resolved);
+
+  // interpret_imports.cc
+  void list_whole(Execution& e, const ImportWatch::Listings& listings);
+  void import_stat(const Caller& c, const Resolved& at);
+  void import_open(const Caller& c, const Resolved& at);
+  void import_other(const Caller& c);
+  void import_listing(const Caller& c, const store::TreePath& dir);
 
   // interpret_changes.cc
   Answer before_change_call(const Caller& c, const CallEvent& event);

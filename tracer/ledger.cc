@@ -58,6 +58,15 @@ void restore_own_attributes(const PathEntry& entry, FactValue* value, const Fact
 
 }  // namespace
 
+// Whether a change of a name in it is one that a listing shows.
+static bool concerns(const FactKey& listing, const Change& change) {
+  if ((listing.param & store::kImportable) == 0) return true;
+  const char type = change.directory         ? 'd'
+                    : change.before.err == 0 ? store::entry_type(change.before.st.st_mode)
+                                             : 'l';
+  return store::is_importable({type, change.path.name()});
+}
+
 uint8_t aspects_of(const Change& change) {
   switch (change.kind) {
     case ChangeKind::kCreateOrTruncate:
@@ -105,8 +114,8 @@ ObservedFact* Ledger::find_fact(Execution& e, PathEntry& entry, const FactKey& k
   for (const uint32_t index : entry.facts) {
     ObservedFact& fact = e.facts[index];
     if (fact.removed || fact.key.kind != key.kind) continue;
-    // One listing a directory; every other question is told apart by its parameters.
-    if (key.kind == FactKind::kListing) return &fact;
+    // One listing of a kind a directory; every other question is told apart by its names too.
+    if (fact.key.param == key.param && key.kind == FactKind::kListing) return &fact;
     if (fact.key.param == key.param && fact.key.names == key.names) return &fact;
   }
   return nullptr;
@@ -188,12 +197,12 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
 
 void Ledger::list(Execution& e, const TreePath& dir, int err,
                   const std::vector<store::DirEntry>& entries,
-                  const std::vector<std::string>& left_out) {
+                  const std::vector<std::string>& left_out, uint32_t param) {
   note_read(e, dir);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[dir];
     if ((entry.changed & kExistence) != 0 || below_own_directory(*a, dir)) return;
-    FactKey key{FactKind::kListing, dir, 0, {}};
+    FactKey key{FactKind::kListing, dir, param, {}};
     if (find_fact(*a, entry, key) != nullptr) return;
     if (err != 0) {
       FactValue value;
@@ -217,7 +226,7 @@ void Ledger::list(Execution& e, const TreePath& dir, int err,
       }
     }
     key.names.assign(omitted.begin(), omitted.end());
-    FactValue value = store::Observer::listing_value(seen, key.names);
+    FactValue value = store::Observer::listing_value(seen, key.names, param);
     add_fact(*a, entry, {std::move(key), std::move(value), nullptr, Asker::kOther, false});
   }
 }
@@ -410,14 +419,14 @@ void Ledger::change(Execution& e, const Change& change) {
   const uint8_t aspects = aspects_of(change);
   note_conflicts(e, change, aspects);
   // Other names of the same inode see their link count change.
-  const bool takes_name =
-      change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveOnto ||
-      (change.kind == ChangeKind::kReplayed && (aspects & kExistence) != 0);
+  const bool takes_name = change.kind == ChangeKind::kRemove ||
+                          change.kind == ChangeKind::kMoveOnto ||
+                          (change.kind == ChangeKind::kReplayed && (aspects & kExistence) != 0);
   if (takes_name && change.before.err == 0 && S_ISREG(change.before.st.st_mode) &&
       change.before.st.st_nlink > 1)
     relinked(e, change.before.st, change.before.st.st_nlink);
-  if (struct stat st {}; !change.link_source.empty() &&
-                         observer_.stat(TreePath{change.link_source}, &st) == 0)
+  if (struct stat st{};
+      !change.link_source.empty() && observer_.stat(TreePath{change.link_source}, &st) == 0)
     relinked(e, st, st.st_nlink > 1 ? st.st_nlink - 1 : 1);
   const int64_t now = coarse_now_ns();
   const uint64_t sequence = ++sequence_;
@@ -496,7 +505,8 @@ void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t asp
     const auto listed = a.paths.find(directory);
     if (listed == a.paths.end()) continue;
     for (const uint32_t index : listed->second.facts)
-      if (a.facts[index].key.kind == FactKind::kListing && !a.facts[index].removed)
+      if (const ObservedFact& fact = a.facts[index];
+          fact.key.kind == FactKind::kListing && !fact.removed && concerns(fact.key, change))
         refuse(a, "raced", directory.text,
                "another command changed " + change.path.name() + " in it after it was listed",
                false);
@@ -557,7 +567,7 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
       std::vector<std::string> omitted(own->second.begin(), own->second.end());
       now.err = observer_.list(fact.key.path, &entries);
       if (now.err != fact.value.err) return false;
-      now = store::Observer::listing_value(entries, omitted);
+      now = store::Observer::listing_value(entries, omitted, fact.key.param);
       FactValue then = fact.value;
       std::erase_if(then.entries,
                     [&](const std::string& item) { return own->second.contains(item.substr(1)); });

@@ -69,7 +69,7 @@ class Ledger {
   void observe_content(Execution& e, const TreePath& path, int err, const struct stat& st,
                        Asker asker = Asker::kOther);
   void list(Execution& e, const TreePath& dir, int err, const std::vector<store::DirEntry>& entries,
-            const std::vector<std::string>& left_out = {});
+            const std::vector<std::string>& left_out = {}, uint32_t param = 0);
   void side_fact(Execution& e, const store::Fact& fact);
   // A fact about the process's own descriptors: of `e` alone, not of its ancestors.
   void observe_alone(Execution& e, store::FactKey key, store::FactValue value);

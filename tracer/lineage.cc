@@ -29,22 +29,35 @@ Process& Lineage::add_process(pid_t pid, Execution& execution) {
 void Lineage::add_thread(pid_t tid, Process& process) {
   threads_[tid] = Thread{&process};
   process.threads.insert(tid);
+  const std::lock_guard guard(tids_lock_);
+  tids_.insert(tid);
+}
+
+void Lineage::drop_thread(pid_t tid) {
+  threads_.erase(tid);
+  const std::lock_guard guard(tids_lock_);
+  tids_.erase(tid);
+}
+
+bool Lineage::has_thread(pid_t tid) const {
+  const std::lock_guard guard(tids_lock_);
+  return tids_.contains(tid);
 }
 
 void Lineage::remove_thread(pid_t tid) {
   if (Process* owner = process_of(tid)) owner->threads.erase(tid);
-  threads_.erase(tid);
+  drop_thread(tid);
 }
 
 void Lineage::remove_process(pid_t pid) {
   const auto found = processes_.find(pid);
   if (found == processes_.end()) return;
-  for (const pid_t tid : found->second->threads) threads_.erase(tid);
+  for (const pid_t tid : found->second->threads) drop_thread(tid);
   processes_.erase(found);
 }
 
 void Lineage::keep_leader_only(Process& process) {
-  for (const pid_t tid : process.threads) threads_.erase(tid);
+  for (const pid_t tid : process.threads) drop_thread(tid);
   process.threads.clear();
   add_thread(process.pid, process);
 }

@@ -1,7 +1,7 @@
 // Lineage: the live map tid → process → execution.
 //
-// Guarded by the session's lock. Processes are thread groups; threads share descriptors and cwd,
-// forks copy them.
+// Guarded by the session's lock, but for has_thread(), which anyone may ask. Processes are thread
+// groups; threads share descriptors and cwd, forks copy them.
 #pragma once
 
 #include <sys/types.h>
@@ -9,10 +9,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "tracer/execution.h"
 #include "tracer/stub.h"
@@ -49,6 +51,7 @@ struct Thread {
   Process* process = nullptr;
   bool in_call = false;    // between the two stops of a traced call
   bool big_write = false;  // its last call wrote more than a pipe takes at once
+  int written_fd = -1;     // what its last write went to
 };
 
 class Lineage {
@@ -65,10 +68,16 @@ class Lineage {
   size_t size() const { return processes_.size(); }
   bool contains(pid_t tid) const { return threads_.contains(tid); }
   std::vector<pid_t> pids() const;
+  // From any thread: waits for no lock that is held while anything waits.
+  bool has_thread(pid_t tid) const;
 
  private:
+  void drop_thread(pid_t tid);
+
   std::unordered_map<pid_t, std::unique_ptr<Process>> processes_;
   std::unordered_map<pid_t, Thread> threads_;
+  mutable std::mutex tids_lock_;  // a leaf: FUSE threads take it
+  std::unordered_set<pid_t> tids_;
 };
 
 }  // namespace pcache::tracer

@@ -234,9 +234,9 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
         return resume(tid);
       }
       if (signal == SIGPIPE)
-        interpreter_.writing_failed(process, "stream-closed", "nobody read what it wrote");
+        interpreter_.writing_failed(*thread, "stream-closed", "nobody read what it wrote");
       if (thread->big_write)
-        interpreter_.writing_failed(process, "stream-uncertain",
+        interpreter_.writing_failed(*thread, "stream-uncertain",
                                     "a signal came while it was writing");
     }
   }
@@ -368,6 +368,7 @@ void TracedSession::close_if_ended(Execution* e) {
 
 void TracedSession::finish_execution(Execution& e) {
   source_->drain();
+  interpreter_.end_imports(e);
   if (!e.hit) {
     const int code = exit_code(e.status);
     if (e.status != 0 && !(options_.cache_failures && WIFEXITED(e.status)))
@@ -435,10 +436,9 @@ SessionReport TracedSession::make_report() const {
   return report;
 }
 
-void TracedSession::kill_all() {
+void TracedSession::signal_all(int signal) {
   const std::lock_guard guard(lock_);
-  killed_ = true;
-  for (const pid_t pid : lineage_.pids()) ::kill(pid, SIGKILL);
+  for (const pid_t pid : lineage_.pids()) ::kill(pid, signal);
 }
 
 std::string TracedSession::status_line() const {

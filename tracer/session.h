@@ -89,8 +89,10 @@ class Session {
   // changed `rel`). Called on FUSE threads: only queues it. It is attributed to the execution the
   // thread belongs to; a change by a thread that is not traced spoils what has observed that path.
   virtual void tree_op(pid_t tid, bool changes, const std::string& rel) = 0;
-  // From another thread: kill the tracees (daemon stop).
-  virtual void kill_all() = 0;
+  // Called on FUSE threads: takes no lock that is held while anything waits.
+  virtual bool is_traced(pid_t tid) const = 0;
+  // From another thread, when the daemon stops: sends the tracees `signal`.
+  virtual void signal_all(int signal) = 0;
   // One line for `status`: processes alive, executions open, hits so far.
   virtual std::string status_line() const = 0;
 };

@@ -33,7 +33,8 @@ class TracedSession : public Session {
                    const std::function<void()>& release,
                    const std::function<void(const SessionReport&)>& finished) override;
   void tree_op(pid_t tid, bool changes, const std::string& rel) override;
-  void kill_all() override;
+  bool is_traced(pid_t tid) const override { return lineage_.has_thread(tid); }
+  void signal_all(int signal) override;
   std::string status_line() const override;
 
  private:
@@ -95,7 +96,6 @@ class TracedSession : public Session {
   int64_t started_ns_ = 0;
   bool daemon_is_root_ = false;
   std::atomic<uint64_t> hits_{0};
-  std::atomic<bool> killed_{false};
 };
 
 int64_t monotonic_now_ns();

@@ -25,6 +25,7 @@ MountTable::Lease::~Lease() {
 
 fusefs::Mount& MountTable::Lease::mount() const { return *entry_->mount; }
 bool MountTable::Lease::temporary() const { return entry_->temporary; }
+bool MountTable::Lease::unmount_now() const { return table_->unmount_now(entry_); }
 
 MountTable::MountTable(Locations locations, std::function<void()> changed)
     : locations_(std::move(locations)), changed_(std::move(changed)) {}
@@ -77,6 +78,33 @@ Result<void> MountTable::check_place(const std::string& dir) {
   return {};
 }
 
+void MountTable::note_mended(const std::string& dir, const std::vector<std::string>& removed) {
+  if (removed.empty()) return;
+  const std::lock_guard lock(mutex_);
+  for (const std::string& name : removed) {
+    log_line("removed " + dir + "/" + name + ", which a killed command had not finished");
+    mended_[dir].push_back(name);
+  }
+}
+
+std::string MountTable::take_note(const std::string& dir) {
+  constexpr size_t kNamed = 5;
+  std::vector<std::string> names;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = mended_.find(dir);
+    if (found == mended_.end()) return "";
+    names = std::move(found->second);
+    mended_.erase(found);
+  }
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kNamed); ++i)
+    text += (i == 0 ? "" : ", ") + printable(names[i]);
+  if (names.size() > kNamed) text += fmt::format(" and {} more", names.size() - kNamed);
+  return fmt::format("removed {} that commands killed with the daemon had not finished: {}",
+                     counted(names.size(), "file", "files"), text);
+}
+
 Result<void> MountTable::clear_dead(const std::string& dir) {
   {
     const std::lock_guard lock(mutex_);
@@ -85,6 +113,7 @@ Result<void> MountTable::clear_dead(const std::string& dir) {
   if (!is_dead(dir)) return {};
   PCACHE_TRY(fusefs::clear_dead_mount(dir));
   log_line("cleared the dead mount " + dir);
+  note_mended(dir, fusefs::mend_unfinished(dir, locations_.unfinished(dir)));
   return {};
 }
 
@@ -124,7 +153,10 @@ Result<MountTable::EntryPtr> MountTable::obtain(std::unique_lock<std::mutex>& lo
   fusefs::MountOptions options;
   options.dir = dir;
   options.passthrough = passthrough;
-  auto mount = check_place(dir).and_then([&] { return fusefs::Mount::create(options); });
+  options.unfinished = locations_.unfinished(dir);
+  std::vector<std::string> mended;
+  auto mount = check_place(dir).and_then([&] { return fusefs::Mount::create(options, &mended); });
+  note_mended(dir, mended);
   lock.lock();
   settled_.notify_all();
   if (!mount) {
@@ -183,15 +215,25 @@ Result<void> MountTable::take_down(
   if (done) {
     entries_.erase(entry->dir);
     log_line("unmounted " + entry->dir);
-    lock.unlock();
-    entry->mount.reset();
-    lock.lock();
   } else {
     entry->state = State::kReady;
     log_line(fmt::format("cannot unmount {}: {}", entry->dir, done.error().to_string()));
   }
   settled_.notify_all();
   return done;
+}
+
+void MountTable::destroy_mount(std::unique_lock<std::mutex>& lock, const EntryPtr& entry) {
+  lock.unlock();
+  entry->mount.reset();
+  lock.lock();
+}
+
+bool MountTable::unmount_now(const EntryPtr& entry) {
+  std::unique_lock lock(mutex_);
+  if (!entry->temporary || entry->sessions != 1 || entry->state != State::kReady) return false;
+  entry->gone = take_down(lock, entry, /*lazy=*/false, {}).has_value();
+  return entry->gone;
 }
 
 Result<void> MountTable::remove(const std::string& dir, bool lazy,
@@ -216,6 +258,7 @@ Result<void> MountTable::remove(const std::string& dir, bool lazy,
                     counted(entry->sessions, "traced command", "traced commands"), printable(dir)));
   }
   auto done = take_down(lock, entry, lazy, progress);
+  if (done) destroy_mount(lock, entry);
   lock.unlock();
   changed_();
   return done;
@@ -223,7 +266,7 @@ Result<void> MountTable::remove(const std::string& dir, bool lazy,
 
 void MountTable::end_temporary(std::unique_lock<std::mutex>& lock, const EntryPtr& entry) {
   entry->retry_at.reset();
-  if (take_down(lock, entry, /*lazy=*/false, {})) return;
+  if (take_down(lock, entry, /*lazy=*/false, {})) return destroy_mount(lock, entry);
   entry->pause =
       entry->pause.count() == 0 ? kFirstPause : std::min(entry->pause * 2, kLongestPause);
   entry->retry_at = Clock::now() + entry->pause;
@@ -231,7 +274,9 @@ void MountTable::end_temporary(std::unique_lock<std::mutex>& lock, const EntryPt
 
 void MountTable::release(const EntryPtr& entry) {
   std::unique_lock lock(mutex_);
-  if (--entry->sessions == 0 && entry->temporary && entry->state == State::kReady) {
+  if (entry->gone) {
+    destroy_mount(lock, entry);
+  } else if (--entry->sessions == 0 && entry->temporary && entry->state == State::kReady) {
     entry->pause = std::chrono::milliseconds(0);
     end_temporary(lock, entry);
   }
@@ -304,8 +349,11 @@ void MountTable::remove_all() {
       settled_.wait(lock);
       continue;
     }
-    if (take_down(lock, entry, false, {}) || take_down(lock, entry, true, {})) continue;
-    entries_.erase(entry->dir);
+    if (take_down(lock, entry, false, {}) || take_down(lock, entry, true, {})) {
+      destroy_mount(lock, entry);
+    } else {
+      entries_.erase(entry->dir);
+    }
   }
 }
 

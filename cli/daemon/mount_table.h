@@ -39,6 +39,10 @@ class MountTable {
     ~Lease();
     fusefs::Mount& mount() const;
     bool temporary() const;
+    // The command has ended: takes a temporary mount that nobody else is using away now, so that
+    // whoever waits for the command finds the directory as it was. The Mount object lives on as
+    // long as the lease. False when it is in use still; then it goes later.
+    bool unmount_now() const;
 
    private:
     friend class MountTable;
@@ -56,6 +60,10 @@ class MountTable {
 
   // `changed` is called, with no lock held, when a mount comes, goes or has to be tried again.
   MountTable(Locations locations, std::function<void()> changed);
+
+  // What commands killed with an earlier daemon had left unfinished below `dir`, and what was
+  // removed when its mount was cleared or made anew, as a sentence; once. "": nothing.
+  std::string take_note(const std::string& dir);
 
   // For a run: the mount on `dir`, made when there is none.
   Result<Lease> acquire(const std::string& dir, bool passthrough);
@@ -83,6 +91,7 @@ class MountTable {
     State state = State::kMounting;
     std::atomic<bool> temporary{true};
     size_t sessions = 0;
+    bool gone = false;  // unmounted before its last lease ended: no longer in the table
     std::chrono::milliseconds pause{0};
     std::optional<Clock::time_point> retry_at;
   };
@@ -91,17 +100,22 @@ class MountTable {
   Result<void> check_place(const std::string& dir);
   Result<EntryPtr> obtain(std::unique_lock<std::mutex>& lock, const std::string& dir,
                           bool passthrough, bool* created);
+  // Unmounts and takes the entry out of the table; the Mount is left for the caller to destroy.
   Result<void> take_down(std::unique_lock<std::mutex>& lock, const EntryPtr& entry, bool lazy,
                          const std::function<bool(const fusefs::MountStatus&)>& progress);
+  static void destroy_mount(std::unique_lock<std::mutex>& lock, const EntryPtr& entry);
+  bool unmount_now(const EntryPtr& entry);
   void release(const EntryPtr& entry);
   void end_temporary(std::unique_lock<std::mutex>& lock, const EntryPtr& entry);
   static bool vanished(const Entry& entry);
+  void note_mended(const std::string& dir, const std::vector<std::string>& removed);
 
   const Locations locations_;
   const std::function<void()> changed_;
   std::mutex mutex_;
   std::condition_variable settled_;
   std::map<std::string, EntryPtr> entries_;
+  std::map<std::string, std::vector<std::string>> mended_;  // by mount: names removed, not yet told
 };
 
 }  // namespace pcache::cli

@@ -79,7 +79,9 @@ Json Server::answer(const Message& request, Channel& channel, pid_t peer) {
 Json Server::mount(const Message& request) {
   const auto passthrough = mounts_.add(request.text("dir"), !request.flag("no_passthrough"));
   if (!passthrough) return refusal(passthrough.error().to_string());
-  return {{"ok", true}, {"passthrough", *passthrough}};
+  return {{"ok", true},
+          {"passthrough", *passthrough},
+          {"note", mounts_.take_note(request.text("dir"))}};
 }
 
 Json Server::umount(const Message& request, Channel& channel) {
@@ -99,12 +101,16 @@ Json Server::umount(const Message& request, Channel& channel) {
 }
 
 Json Server::clear_dead(const Message& request) {
+  std::string notes;
   for (const std::string& dir : request.body.value("dirs", std::vector<std::string>())) {
     if (auto cleared = mounts_.clear_dead(dir); !cleared) {
       return refusal(cleared.error().to_string());
     }
+    if (const std::string note = mounts_.take_note(dir); !note.empty()) {
+      notes += (notes.empty() ? "" : "; ") + note;
+    }
   }
-  return {{"ok", true}};
+  return {{"ok", true}, {"note", notes}};
 }
 
 Json Server::status() {

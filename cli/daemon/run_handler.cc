@@ -19,9 +19,9 @@ class Run {
 
  private:
   void refuse(const std::string& error, bool uncached);
-  void trace(fusefs::Mount& mount, bool temporary);
+  void trace(const MountTable::Lease& lease);
   Result<UniqueFd> ask_for_filter();
-  void finish(fusefs::Mount& mount, bool temporary, const tracer::SessionReport& report);
+  void finish(const MountTable::Lease& lease, const tracer::SessionReport& report);
   void tell(const std::string& line) {
     if (stderr_) write_line(stderr_.get(), line);
   }
@@ -58,8 +58,8 @@ void Run::perform() {
   }
   auto lease = services_.mounts.acquire(root_, !request_.flag("no_passthrough"));
   if (!lease) return refuse(lease.error().to_string(), /*uncached=*/false);
-  trace(lease->mount(), lease->temporary());
-  // The lease ends here: a mount made for this run goes with its last session.
+  trace(*lease);
+  // The lease ends here: a mount made for this run goes with its last session, at the latest.
   stderr_.reset();
   report_.reset();
   channel_.close();
@@ -76,7 +76,8 @@ Result<UniqueFd> Run::ask_for_filter() {
   return std::move(answer.fds[0]);
 }
 
-void Run::trace(fusefs::Mount& mount, bool temporary) {
+void Run::trace(const MountTable::Lease& lease) {
+  fusefs::Mount& mount = lease.mount();
   tracer::SessionOptions options;
   options.read_only = request_.flag("read_only");
   options.recache = request_.flag("recache");
@@ -98,7 +99,7 @@ void Run::trace(fusefs::Mount& mount, bool temporary) {
   };
   const auto result = session->run(
       client_, [&] { return ask_for_filter(); }, release,
-      [&](const tracer::SessionReport& report) { finish(mount, temporary, report); });
+      [&](const tracer::SessionReport& report) { finish(lease, report); });
   services_.sessions.remove(session.get());
   if (result) return;
   log_line(fmt::format("session of pid {}: {}", client_, result.error().to_string()));
@@ -106,14 +107,17 @@ void Run::trace(fusefs::Mount& mount, bool temporary) {
 }
 
 // On the tracer thread, before the command's parent can see it end.
-void Run::finish(fusefs::Mount& mount, bool temporary, const tracer::SessionReport& report) {
+void Run::finish(const MountTable::Lease& lease, const tracer::SessionReport& report) {
   std::string warning = report.warning;
+  if (warning.empty()) warning = services_.mounts.take_note(root_);
   if (services_.sessions.stopped()) warning = "the daemon was stopped, and its commands with it";
   // The shell that waits for a run whose mount is its own stands below the mount, where what is
   // still served does not exist yet.
-  if (temporary) {
-    if (auto published = mount.publish_all([] { return false; }); !published) {
+  if (lease.temporary()) {
+    if (auto published = lease.mount().publish_all([] { return false; }); !published) {
       warning = "cannot write back outputs: " + published.error().to_string();
+    } else {
+      lease.unmount_now();
     }
   }
   const std::string json = report_json(report);

@@ -15,6 +15,11 @@
 #include "cli/daemon/thread_dump.h"
 
 namespace pcache::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kPatience{3000};  // with commands, when the daemon stops
+
+}  // namespace
 
 Server::Server(const Locations& locations, std::unique_ptr<Claim> claim, std::chrono::seconds idle)
     : locations_(locations),
@@ -147,7 +152,7 @@ void Server::start_worker(std::shared_ptr<Channel> channel, std::function<void()
 // last, so that nobody opens the store or mounts before we are done.
 void Server::shut_down() {
   claim_->stop_listening();
-  sessions_.kill_all();
+  sessions_.stop(kPatience);
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;

@@ -1,5 +1,7 @@
 #include "cli/daemon/session_table.h"
 
+#include <signal.h>
+
 namespace pcache::cli {
 
 using std::chrono::steady_clock;
@@ -15,6 +17,7 @@ bool SessionTable::add(tracer::Session* session, pid_t pid, std::string root,
 void SessionTable::remove(tracer::Session* session) {
   const std::lock_guard lock(mutex_);
   entries_.erase(session);
+  removed_.notify_all();
 }
 
 std::vector<SessionTable::Listed> SessionTable::list() {
@@ -37,10 +40,12 @@ bool SessionTable::stopped() {
   return stopped_;
 }
 
-void SessionTable::kill_all() {
-  const std::lock_guard lock(mutex_);
+void SessionTable::stop(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
   stopped_ = true;
-  for (const auto& [session, entry] : entries_) session->kill_all();
+  for (const auto& [session, entry] : entries_) session->signal_all(SIGTERM);
+  removed_.wait_for(lock, patience, [this] { return entries_.empty(); });
+  for (const auto& [session, entry] : entries_) session->signal_all(SIGKILL);
 }
 
 }  // namespace pcache::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -23,12 +24,14 @@ class SessionTable {
     std::string status;
   };
 
-  // The session must be removed before it is destroyed. False once kill_all() was called.
+  // The session must be removed before it is destroyed. False once stop() was called.
   bool add(tracer::Session* session, pid_t pid, std::string root, std::vector<std::string> command);
   void remove(tracer::Session* session);
   std::vector<Listed> list();
   bool empty();
-  void kill_all();  // and refuses new ones
+  // Refuses new ones and ends those that are there: SIGTERM, so that they clear away what they have
+  // not finished, and after `patience` SIGKILL.
+  void stop(std::chrono::milliseconds patience);
   bool stopped();
 
  private:
@@ -39,6 +42,7 @@ class SessionTable {
     std::chrono::steady_clock::time_point start;
   };
   std::mutex mutex_;
+  std::condition_variable removed_;
   std::map<tracer::Session*, Entry> entries_;
   bool stopped_ = false;
 };

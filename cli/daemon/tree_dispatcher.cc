@@ -59,4 +59,10 @@ void TreeDispatcher::on_tree_op(pid_t tid, fusefs::TreeOp op, const std::string&
   for (tracer::Session* session : sessions_) session->tree_op(tid, changes, rel);
 }
 
+bool TreeDispatcher::is_traced(pid_t tid) {
+  const std::shared_lock guard(lock_);
+  return std::any_of(sessions_.begin(), sessions_.end(),
+                     [&](const tracer::Session* session) { return session->is_traced(tid); });
+}
+
 }  // namespace pcache::cli

@@ -31,6 +31,7 @@ class TreeDispatcher : public fusefs::TreeListener {
   };
 
   void on_tree_op(pid_t tid, fusefs::TreeOp op, const std::string& rel, bool succeeded) override;
+  bool is_traced(pid_t tid) override;
 
  private:
   friend class Attachment;

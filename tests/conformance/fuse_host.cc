@@ -38,6 +38,7 @@ class Events : public pcache::fusefs::TreeListener {
     add(std::to_string(tid) + ":" + kNames[static_cast<int>(op)] + ":" + rel + ":" +
         (succeeded ? "1" : "0"));
   }
+  bool is_traced(pid_t) override { return false; }
   void on_published(const std::string& rel, const pcache::store::Digest& digest,
                     const struct stat& st) override {
     add("0:published:" + rel + ":" +

@@ -78,7 +78,7 @@ TEST_F(LowerTreeTest, ListsWithKinds) {
   ASSERT_EQ(mkfifo(in_root("d/fifo").c_str(), 0600), 0);
   std::vector<DirEntry> entries;
   ASSERT_EQ(tree_->list("d", &entries), 0);
-  const FactValue value = Observer::listing_value(entries, {});
+  const FactValue value = Observer::listing_value(entries, {}, 0);
   EXPECT_EQ(value.entries, (std::vector<std::string>{"dsub", "ffile", "llink", "pfifo"}));
   EXPECT_EQ(tree_->list("d/file", &entries), ENOTDIR);
   EXPECT_EQ(tree_->list("", &entries), 0);
