@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 
@@ -28,6 +29,25 @@ std::string format_bytes(uint64_t bytes) {
     ++unit;
   }
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::optional<uint64_t> parse_bytes(const std::string& text) {
+  char* end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  if (end == text.c_str() || !(value >= 0)) return std::nullopt;
+  std::string unit;
+  for (; *end != '\0'; ++end)
+    if (*end != ' ') unit += static_cast<char>(std::toupper(static_cast<unsigned char>(*end)));
+  static constexpr std::string_view kUnits = "KMGT";
+  if (!unit.empty() && unit != "B") {
+    const size_t power = kUnits.find(unit[0]);
+    const std::string rest = unit.substr(1);
+    if (power == std::string_view::npos || (rest != "" && rest != "B" && rest != "IB"))
+      return std::nullopt;
+    for (size_t i = 0; i <= power; ++i) value *= 1024;
+  }
+  if (value >= 9e18) return std::nullopt;
+  return static_cast<uint64_t>(value);
 }
 
 std::string format_seconds(double seconds) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,8 +75,28 @@ Result<Digest> hash_descriptor(int fd, uint64_t size) {
   return Digest{h.high64, h.low64};
 }
 
-FileBlobStore::FileBlobStore(std::string dir, FileIo& io, BlobNotes& notes)
-    : dir_(std::move(dir)), io_(io), notes_(notes), stamps_(100000) {}
+FileBlobStore::FileBlobStore(std::string dir, FileIo& io, BlobNotes& notes, double min_free)
+    : dir_(std::move(dir)), io_(io), notes_(notes), min_free_(min_free), stamps_(100000) {}
+
+bool FileBlobStore::trusted(const std::optional<Stamp>& known, const Stamp& now) const {
+  return known && same_blob(*known, now) && now.ctime_ns >= distrusted_ns_;
+}
+
+int64_t FileBlobStore::room() {
+  struct statvfs fs {};
+  if (statvfs(dir_.c_str(), &fs) != 0) return 0;
+  const double unit = static_cast<double>(fs.f_frsize);
+  const double all = static_cast<double>(fs.f_blocks) * unit;
+  return static_cast<int64_t>(static_cast<double>(fs.f_bavail) * unit - all * min_free_);
+}
+
+Result<void> FileBlobStore::check_room(uint64_t size) {
+  if (min_free_ <= 0 || room() >= static_cast<int64_t>(size)) return {};
+  return make_error(ErrorKind::kNoSpace,
+                    fmt::format("the disk of {} is nearly full, {:.0f} % of it are left free "
+                                "(remedy: free some, or set PCACHE_MIN_FREE to fewer percent)",
+                                dir_, min_free_ * 100));
+}
 
 Result<void> FileBlobStore::open_dirs() {
   for (const char* name : {"/blobs", "/tmp"}) {
@@ -112,13 +133,23 @@ std::optional<Stamp> FileBlobStore::noted(const Digest& digest) {
 }
 
 void FileBlobStore::note(const Digest& digest, const Stamp& stamp) {
+  const std::optional<Stamp> before = noted(digest);
   const std::lock_guard lock(mutex_);
+  if (totals_) {
+    totals_->count += before ? 0 : 1;
+    totals_->bytes += stamp.size - (before ? before->size : 0);
+  }
   stamps_.insert(digest, stamp);
   pending_[digest] = stamp;
 }
 
 void FileBlobStore::forget(const Digest& digest) {
+  const std::optional<Stamp> before = noted(digest);
   const std::lock_guard lock(mutex_);
+  if (totals_ && before) {
+    --totals_->count;
+    totals_->bytes -= before->size;
+  }
   stamps_.erase(digest);
   pending_[digest] = std::nullopt;
 }
@@ -135,23 +166,37 @@ void FileBlobStore::put_back(Pending pending) {
   for (auto& [digest, stamp] : pending) pending_.try_emplace(digest, stamp);
 }
 
-FileBlobStore::Totals FileBlobStore::totals() {
+void FileBlobStore::remove(const Digest& digest) {
+  io_.unlink(blob_path(digest).c_str());
+  forget(digest);
+}
+
+void FileBlobStore::each(const std::function<void(const Digest&, const Stamp&)>& visit) {
   std::unordered_map<Digest, std::optional<Stamp>, DigestHash> pending;
   {
     const std::lock_guard lock(mutex_);
     pending = pending_;
   }
-  Totals totals;
-  const auto add = [&](const Stamp& stamp) {
-    ++totals.count;
-    totals.bytes += stamp.size;
-  };
   notes_.each([&](const Digest& digest, const Stamp& stamp) {
-    if (!pending.contains(digest)) add(stamp);
+    if (!pending.contains(digest)) visit(digest, stamp);
   });
   for (const auto& [digest, stamp] : pending) {
-    if (stamp) add(*stamp);
+    if (stamp) visit(digest, *stamp);
   }
+}
+
+FileBlobStore::Totals FileBlobStore::totals() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (totals_) return *totals_;
+  }
+  Totals totals;
+  each([&](const Digest&, const Stamp& stamp) {
+    ++totals.count;
+    totals.bytes += stamp.size;
+  });
+  const std::lock_guard lock(mutex_);
+  totals_ = totals;
   return totals;
 }
 
@@ -189,6 +234,7 @@ Result<Digest> FileBlobStore::publish(const UniqueFd& fd, const std::string& tem
 Result<Digest> FileBlobStore::put_bytes(std::string_view bytes) {
   const Digest digest = hash_bytes(bytes);
   if (has(digest, bytes.size())) return digest;
+  PCACHE_TRY(check_room(bytes.size()));
   const std::string temporary = temporary_path();
   const UniqueFd fd(io_.create(temporary.c_str(), 0400));
   if (!fd) return system_error("cannot create " + temporary);
@@ -214,6 +260,7 @@ Result<Digest> FileBlobStore::put_file(int fd, uint64_t size) {
 // The bytes that are hashed must be the bytes that are kept, so one pass does both, and a blob that
 // turns out to be there already is dropped again.
 Result<Digest> FileBlobStore::copy_streaming(int fd, uint64_t size) {
+  PCACHE_TRY(check_room(size));
   const std::string temporary = temporary_path();
   const UniqueFd out(io_.create(temporary.c_str(), 0400));
   if (!out) return system_error("cannot create " + temporary);
@@ -251,7 +298,7 @@ Result<UniqueFd> FileBlobStore::open(const Digest& digest, uint64_t size) {
   if (fstat(fd.get(), &st) != 0) return system_error("cannot stat the blob " + path);
   const Stamp stamp = Stamp::of(st);
   const std::optional<Stamp> known = noted(digest);
-  if (known && same_blob(*known, stamp)) {
+  if (trusted(known, stamp)) {
     if (stamp.size == size) return fd;
     return make_error(ErrorKind::kNotFound, "the blob " + path + " is of another size");
   }
@@ -262,7 +309,8 @@ Result<UniqueFd> FileBlobStore::open(const Digest& digest, uint64_t size) {
     forget(digest);
     return make_error(ErrorKind::kNotFound, "the blob " + path + " was damaged; it is removed");
   }
-  note(digest, stamp);
+  if (stamp.ctime_ns < distrusted_ns_ && futimens(fd.get(), nullptr) == 0) fstat(fd.get(), &st);
+  note(digest, Stamp::of(st));
   return fd;
 }
 
@@ -270,7 +318,7 @@ bool FileBlobStore::has(const Digest& digest, uint64_t size) {
   struct stat st;
   if (lstat(blob_path(digest).c_str(), &st) != 0) return false;
   const std::optional<Stamp> known = noted(digest);
-  if (known && same_blob(*known, Stamp::of(st)) && known->size == size) return true;
+  if (trusted(known, Stamp::of(st)) && known->size == size) return true;
   return open(digest, size).has_value();
 }
 
@@ -279,6 +327,7 @@ Result<void> FileBlobStore::clear() {
     const std::lock_guard lock(mutex_);
     stamps_.clear();
     pending_.clear();
+    totals_ = Totals{};
   }
   const std::string blobs = dir_ + "/blobs";
   static constexpr char kDigits[] = "0123456789abcdef";

@@ -4,7 +4,10 @@
 // noted when it is made (through BlobNotes, which the store keeps in RocksDB). When the stamp of a
 // blob is not the noted one — somebody changed its mode or, worse, its bytes — the content is
 // hashed before it is given out; a damaged blob is removed and counts as lost. A stamp here leaves
-// the device out: it changes from boot to boot.
+// the device out: it changes from boot to boot. Blobs older than distrust_before() are hashed as
+// well, once: then their ctime is made new.
+//
+// The last part of the disk (`min_free`) is never taken: what would need it is not put.
 //
 // Thread-safe. `mutex_` guards the maps and is never held while a file is read or written.
 #pragma once
@@ -37,7 +40,8 @@ Result<Digest> hash_descriptor(int fd, uint64_t size);
 class FileBlobStore : public BlobStore {
  public:
   // `dir` holds blobs/ and tmp/; both are made by open_dirs().
-  FileBlobStore(std::string dir, FileIo& io, BlobNotes& notes);
+  FileBlobStore(std::string dir, FileIo& io, BlobNotes& notes, double min_free);
+  void distrust_before(int64_t realtime_ns) { distrusted_ns_ = realtime_ns; }
 
   Result<void> open_dirs();  // also empties tmp/
 
@@ -49,7 +53,12 @@ class FileBlobStore : public BlobStore {
   struct Totals {
     uint64_t count = 0, bytes = 0;
   };
-  Totals totals();  // walks all notes: some 50 ms for 100,000 blobs
+  Totals totals();  // counted once (some 50 ms for 100,000 blobs), kept up to date then
+  // Every blob there is.
+  void each(const std::function<void(const Digest&, const Stamp&)>& visit);
+  void remove(const Digest& digest);
+  // Bytes that may still be put; negative when the disk has less free than it should.
+  int64_t room();
 
   // Notes that are not in the database yet; the caller writes them (nullopt: the blob is gone).
   using Pending = std::vector<std::pair<Digest, std::optional<Stamp>>>;
@@ -59,6 +68,8 @@ class FileBlobStore : public BlobStore {
   Result<void> clear();
 
  private:
+  bool trusted(const std::optional<Stamp>& known, const Stamp& now) const;
+  Result<void> check_room(uint64_t size);
   std::string blob_path(const Digest& digest) const;
   std::string temporary_path();
   std::optional<Stamp> noted(const Digest& digest);
@@ -72,10 +83,13 @@ class FileBlobStore : public BlobStore {
   const std::string dir_;
   FileIo& io_;
   BlobNotes& notes_;
+  const double min_free_;
+  int64_t distrusted_ns_ = 0;
   std::mutex mutex_;
   Lru<Digest, Stamp, DigestHash> stamps_;
   std::unordered_map<Digest, std::optional<Stamp>, DigestHash> pending_;
   uint64_t next_temporary_ = 0;
+  std::optional<Totals> totals_;
 };
 
 }  // namespace pcache::store

@@ -162,6 +162,12 @@ class RocksDatabase : public Database {
     return keys;
   }
 
+  uint64_t disk_bytes() override {
+    uint64_t bytes = 0;
+    db_->GetAggregatedIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &bytes);
+    return bytes;
+  }
+
   Result<void> clear(Column column) override {
     const std::string end(64, '\xff');  // behind every key but paths, which hold no such bytes
     rocksdb::Status status =

@@ -27,7 +27,9 @@ namespace pcache::store {
 //   own      D(weak) D(root, path)  S
 //   parts    D(command)         KeyParts (codec.h)
 //   run      N(sequence)        JSON
-//   meta     "format" N; "records" N; "stats" N*6 (runs hits misses uncacheable served saved)
+//   meta     "format" N; "records" N; "stats" N*6 (runs hits misses uncacheable served saved);
+//            "boot" the kernel's boot id; "clean" 1 after a clean stop; "distrust" N: blobs older
+//            than this (CLOCK_REALTIME, ns) are verified before they are used
 //   blob     D(content)         S
 //   output   path text          D(strong) of the record that made it last
 enum class Column : uint8_t {
@@ -79,6 +81,7 @@ class Database {
   using Visit = std::function<bool(std::string_view key, std::string_view value)>;
   virtual Result<void> each(Column column, const Visit& visit) = 0;
   virtual uint64_t estimated_keys(Column column) = 0;
+  virtual uint64_t disk_bytes() = 0;  // of its tables
   virtual Result<void> clear(Column column) = 0;
   virtual Result<void> flush() = 0;  // memory to files
 };

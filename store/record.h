@@ -73,6 +73,14 @@ struct Record {
   bool operator==(const Record&) const = default;
 };
 
+// Every blob the record names.
+template <class Visit>
+void each_blob(const Record& record, Visit visit) {
+  for (const Effect& effect : record.effects)
+    if (effect.kind == EffectKind::kFile && !effect.blob.empty()) visit(effect.blob);
+  if (!record.stream_blob.empty()) visit(record.stream_blob);
+}
+
 // Serialized with protobuf (store/record.proto); a damaged or newer one is an error, never a guess.
 std::string serialize_record(const Record& record);
 std::optional<Record> parse_record(const std::string& bytes);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 
 #include "store/codec.h"
 #include "store/store_impl.h"
@@ -54,13 +55,14 @@ StoreImpl::StoreImpl(std::string dir, const StoreOptions& options)
       store_dir_(dir_ + "/store"),
       options_(options),
       io_(options.io != nullptr ? *options.io : FileIo::system()),
-      blobs_(store_dir_, io_, *this),
+      blobs_(store_dir_, io_, *this, options.limits.min_free),
       used_lists_(4096),
       path_sets_(kPathSetFacts),
       records_(kRecordFacts) {}
 
 StoreImpl::~StoreImpl() {
-  if (db_) (void)flush();
+  if (!db_) return;
+  note_stop(flush().has_value());
 }
 
 Result<void> StoreImpl::start() {
@@ -71,6 +73,7 @@ Result<void> StoreImpl::start() {
     return checked;
   }
   PCACHE_TRY(blobs_.open_dirs());
+  PCACHE_TRY(check_last_stop());
   PCACHE_TRY(load_meta());
   if (db_->estimated_keys(Column::kMemo) > kMemosOnDisk) PCACHE_TRY(db_->clear(Column::kMemo));
   return {};
@@ -90,6 +93,32 @@ Result<void> StoreImpl::check_format() {
                     fmt::format("{} has format version {}, this pcache knows version {} "
                                 "(remedy: use a newer pcache, or empty it with `pcache clear`)",
                                 store_dir_, *version, kFormatVersion));
+}
+
+// A power cut can leave a blob's name without its bytes. After a stop that was not clean, in an
+// earlier boot, what was there before is verified when it is first used.
+Result<void> StoreImpl::check_last_stop() {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  PCACHE_ASSIGN(const std::optional<std::string> last, db_->get(Column::kMeta, "boot"));
+  PCACHE_ASSIGN(const std::optional<std::string> clean, db_->get(Column::kMeta, "clean"));
+  PCACHE_ASSIGN(const std::optional<std::string> since, db_->get(Column::kMeta, "distrust"));
+  int64_t distrusted_ns = since ? static_cast<int64_t>(decode_u64(*since).value_or(0)) : 0;
+  if (last && *last != boot && clean != "1") distrusted_ns = realtime_ns();
+  blobs_.distrust_before(distrusted_ns);
+  if (options_.read_only) return {};
+  Batch batch;
+  batch.put(Column::kMeta, "boot", boot);
+  batch.put(Column::kMeta, "clean", "0");
+  batch.put(Column::kMeta, "distrust", encode_u64(static_cast<uint64_t>(distrusted_ns)));
+  return db_->write(batch);
+}
+
+void StoreImpl::note_stop(bool clean) {
+  if (options_.read_only || !clean) return;
+  Batch batch;
+  batch.put(Column::kMeta, "clean", "1");
+  (void)db_->write(batch);
 }
 
 Result<void> StoreImpl::load_meta() {
@@ -116,14 +145,8 @@ Result<StoreImpl::UsedList> StoreImpl::used_list(const Digest& weak) {
     if (const UsedList* list = used_lists_.find(weak)) return *list;
   }
   UsedList list;
-  if (const std::optional<std::string> bytes = read_behind(Column::kWeak, weak.bytes())) {
-    std::string_view rest = *bytes;
-    for (; rest.size() >= kUsedEntryBytes; rest.remove_prefix(kUsedEntryBytes)) {
-      list.push_back(
-          {{*Digest::from_bytes(rest.substr(0, 16)), *Digest::from_bytes(rest.substr(16, 16))},
-           static_cast<int64_t>(*decode_u64(rest.substr(32, 8)))});
-    }
-  }
+  if (const std::optional<std::string> bytes = read_behind(Column::kWeak, weak.bytes()))
+    list = decode_used(*bytes);
   const std::lock_guard lock(candidates_mutex_);
   // Somebody may have been faster, and have changed it since.
   if (const UsedList* known = used_lists_.find(weak)) return *known;
@@ -136,10 +159,16 @@ void StoreImpl::cache_used_list(const Digest& weak, const UsedList& list) {
   used_lists_.insert(weak, list);
 }
 
-namespace {
+StoreImpl::UsedList StoreImpl::decode_used(std::string_view bytes) {
+  UsedList list;
+  for (; bytes.size() >= kUsedEntryBytes; bytes.remove_prefix(kUsedEntryBytes))
+    list.push_back(
+        {{*Digest::from_bytes(bytes.substr(0, 16)), *Digest::from_bytes(bytes.substr(16, 16))},
+         static_cast<int64_t>(*decode_u64(bytes.substr(32, 8)))});
+  return list;
+}
 
-template <class List>
-std::string encode_used(const List& list) {
+std::string StoreImpl::encode_used(const UsedList& list) {
   std::string out;
   out.reserve(list.size() * kUsedEntryBytes);
   for (const auto& used : list) {
@@ -149,8 +178,6 @@ std::string encode_used(const List& list) {
   }
   return out;
 }
-
-}  // namespace
 
 Result<std::vector<Candidate>> StoreImpl::candidates(const Digest& weak) {
   PCACHE_ASSIGN(const UsedList list, used_list(weak));
@@ -210,7 +237,6 @@ Result<void> StoreImpl::put(Record record) {
   if (options_.read_only) {
     return make_error(ErrorKind::kUnsupported, "the store was opened to read only");
   }
-  PCACHE_TRY(check_blobs(record));
   PathSet keys;
   std::vector<FactValue> values;
   keys.reserve(record.facts.size());
@@ -224,6 +250,11 @@ Result<void> StoreImpl::put(Record record) {
   const Digest weak = record.weak, strong = record.strong;
 
   const std::lock_guard lock(write_mutex_);
+  PCACHE_TRY(check_blobs(record));  // with the lock: an eviction removes blobs under it
+  if (put_meanwhile_) {
+    put_meanwhile_->insert(set);
+    each_blob(record, [&](const Digest& blob) { put_meanwhile_->insert(blob); });
+  }
   Batch batch;
   PCACHE_ASSIGN(const std::optional<std::string> earlier,
                 db_->get(Column::kRecord, strong.bytes()));

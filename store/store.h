@@ -71,9 +71,25 @@ struct StoreStats {
 
 class FileIo;
 
+struct Limits {
+  uint64_t max_bytes = uint64_t{20} << 30;  // blobs and database; 0: no limit
+  double min_free = 0.05;                   // of the store's file system; never taken
+};
+
 struct StoreOptions {
   bool read_only = false;  // hit, never record
   FileIo* io = nullptr;    // for tests (file_io.h); nullptr: the system's
+  Limits limits;
+};
+
+struct EvictOptions {
+  uint64_t max_bytes = 0;      // evict until the store holds at most this; 0: no such limit
+  int64_t used_before_ns = 0;  // and what was last used before then (CLOCK_REALTIME); 0: nothing
+  bool dry_run = false;        // only count
+};
+
+struct Evicted {
+  uint64_t records = 0, blobs = 0, bytes = 0;  // bytes: of blobs
 };
 
 class Store {
@@ -131,6 +147,16 @@ class Store {
   virtual std::optional<std::string> last_run() = 0;
   virtual StoreStats stats() = 0;
   virtual void zero_stats() = 0;
+
+  // --- size ---
+  virtual uint64_t disk_bytes() = 0;  // blobs and database
+  // Past a limit: evict(limits) is due.
+  virtual bool over_limit() = 0;
+  // Forgets the records that were used least lately, and the blobs that no record names any more.
+  // Others go on meanwhile; what they use or put is kept. A hit that finds a blob gone runs.
+  virtual Result<Evicted> evict(const EvictOptions& options) = 0;
+  // Down to nine tenths of the limits.
+  virtual Result<Evicted> evict_to_limits() = 0;
 
   virtual Result<void> clear() = 0;  // records, blobs, memos, runs; the statistics stay
   virtual Result<void> flush() = 0;  // write-behind memos out; called on shutdown

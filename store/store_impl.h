@@ -13,6 +13,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "store/blob_store.h"
@@ -50,6 +51,10 @@ class StoreImpl : public Store, private BlobNotes {
   std::optional<std::string> last_run() override;
   StoreStats stats() override;
   void zero_stats() override;
+  uint64_t disk_bytes() override;
+  bool over_limit() override;
+  Result<Evicted> evict(const EvictOptions& options) override;
+  Result<Evicted> evict_to_limits() override;
   Result<void> clear() override;
   Result<void> flush() override;
 
@@ -59,6 +64,8 @@ class StoreImpl : public Store, private BlobNotes {
     int64_t used_ns = 0;
   };
   using UsedList = std::vector<Used>;
+  static std::string encode_used(const UsedList& list);
+  static UsedList decode_used(std::string_view bytes);
   struct BehindKey {
     Column column;
     std::string key;
@@ -75,7 +82,14 @@ class StoreImpl : public Store, private BlobNotes {
   std::optional<Stamp> load(const Digest& digest) override;
   bool each(const std::function<void(const Digest&, const Stamp&)>& visit) override;
 
+  // eviction.cc
+  struct Survey;
+  Result<void> survey(const EvictOptions& options, Survey* out);
+  Result<Evicted> remove(const Survey& survey);
+
   Result<void> check_format();
+  Result<void> check_last_stop();
+  void note_stop(bool clean);
   Result<void> load_meta();
   Result<UsedList> used_list(const Digest& weak);
   void cache_used_list(const Digest& weak, const UsedList& list);
@@ -95,6 +109,11 @@ class StoreImpl : public Store, private BlobNotes {
   FileIo& io_;
   std::unique_ptr<Database> db_;
   FileBlobStore blobs_;
+
+  std::mutex evict_mutex_;  // one eviction at a time; before write_mutex_
+  // Blobs and path sets of records put while an eviction is under way: it must not remove them.
+  // Under write_mutex_.
+  std::optional<std::unordered_set<Digest, DigestHash>> put_meanwhile_;
 
   std::mutex write_mutex_;
 

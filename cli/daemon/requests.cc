@@ -50,6 +50,7 @@ void Server::serve(const std::shared_ptr<Channel>& channel, pid_t peer) {
     }
     if (op == "run") {
       handle_run({mounts_, sessions_, store_}, *channel, std::move(*request), peer);
+      store_.keep_limits();
       return;
     }
     const Json reply = answer(*request, *channel, peer);

@@ -1,13 +1,41 @@
 #include "cli/daemon/store_holder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 
 #include "cli/daemon/log.h"
+#include "cli/text.h"
 
 namespace pcache::cli {
 
 using std::chrono::steady_clock;
+
+namespace {
+
+// A setting that cannot be read is as good as none; the log says so.
+store::Limits limits() {
+  store::Limits limits;
+  if (const char* text = std::getenv("PCACHE_MAX_SIZE"); text != nullptr && *text != '\0') {
+    if (const auto bytes = parse_bytes(text))
+      limits.max_bytes = *bytes;
+    else
+      log_line(std::string("PCACHE_MAX_SIZE is no size: ") + text);
+  }
+  if (const char* text = std::getenv("PCACHE_MIN_FREE"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const double percent = std::strtod(text, &end);
+    if (*end == '\0' && percent >= 0 && percent < 100)
+      limits.min_free = percent / 100;
+    else
+      log_line(std::string("PCACHE_MIN_FREE is no percentage: ") + text);
+  }
+  return limits;
+}
+
+}  // namespace
 
 std::shared_ptr<store::Store> StoreHolder::get() {
   const std::lock_guard lock(mutex_);
@@ -16,7 +44,7 @@ std::shared_ptr<store::Store> StoreHolder::get() {
 
 std::shared_ptr<store::Store> StoreHolder::get_locked() {
   if (store_ || (failed_ && steady_clock::now() < retry_at_)) return store_;
-  auto opened = store::Store::open(locations_.dir, {});
+  auto opened = store::Store::open(locations_.dir, {.limits = limits()});
   failed_ = !opened;
   if (opened) {
     store_ = std::move(*opened);
@@ -31,6 +59,20 @@ std::shared_ptr<store::Store> StoreHolder::get_locked() {
 std::string StoreHolder::problem() {
   const std::lock_guard lock(mutex_);
   return failed_ ? problem_.to_string() : "";
+}
+
+void StoreHolder::keep_limits() {
+  const std::shared_ptr<store::Store> store = get();
+  if (!store || evicting_.exchange(true)) return;
+  if (store->over_limit()) {
+    const auto evicted = store->evict_to_limits();
+    if (evicted)
+      log_line(fmt::format("the store was too large: {} records and {} of contents are forgotten",
+                           evicted->records, format_bytes(evicted->bytes)));
+    else
+      log_line("cannot make the store smaller: " + evicted.error().to_string());
+  }
+  evicting_ = false;
 }
 
 Result<uint64_t> StoreHolder::clear() {

@@ -4,6 +4,7 @@
 // without one and tries again at most once a second when somebody asks. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,8 @@ class StoreHolder {
 
   std::shared_ptr<store::Store> get();  // null when unusable: problem() says why
   std::string problem();
+  // Forgets the least used where the store is past its limits (PCACHE_MAX_SIZE, PCACHE_MIN_FREE).
+  void keep_limits();
   // Empties the store. An unusable one is removed and made anew; gives the bytes freed.
   Result<uint64_t> clear();
   void close();  // flushes
@@ -29,6 +32,7 @@ class StoreHolder {
   std::shared_ptr<store::Store> get_locked();
 
   const Locations locations_;
+  std::atomic<bool> evicting_{false};
   std::mutex mutex_;
   std::shared_ptr<store::Store> store_;
   Error problem_;

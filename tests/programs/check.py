@@ -268,7 +268,7 @@ class Checker:
         os.makedirs(os.path.join(self.tree, ".git"))
         runtime = os.path.join(self.base, "run")
         os.mkdir(runtime, 0o700)
-        self.env = dict(os.environ, PCACHE_DIR=os.path.join(self.base, "cache"),
+        self.env = dict(os.environ, PCACHE_MIN_FREE="0", PCACHE_DIR=os.path.join(self.base, "cache"),
                         XDG_RUNTIME_DIR=runtime)
         self.failures = 0
         if os.environ.get("MOUNTED"):  # one mount for all, and all changes through it

@@ -34,7 +34,7 @@ class World:
         for name in ("bare", "tree", "home", "tmpB", "tmpT", "reports"):
             os.mkdir(self.path(name))
         self.env = {"PATH": PATH, "HOME": self.path("home"), "LC_ALL": "C.UTF-8",
-                    "PCACHE_DIR": self.path("cache"), "PCACHE_IDLE_S": "2", "NO_COLOR": "1"}
+                    "PCACHE_DIR": self.path("cache"), "PCACHE_IDLE_S": "2", "PCACHE_MIN_FREE": "0", "NO_COLOR": "1"}
         self.finished = False
         os.chdir("/")
 
