@@ -64,6 +64,8 @@ const char* fact_kind_name(FactKind kind) {
       return "stdin";
     case FactKind::kAffinity:
       return "affinity";
+    case FactKind::kEnvironment:
+      return "environment";
   }
   return "unknown";
 }

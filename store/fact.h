@@ -19,8 +19,8 @@
 namespace pcache::store {
 
 enum class FactKind : uint8_t {
-  kContent = 1,  // open for reading, exec, source of a rename or link: kind, permission bits, hash
-                 // (of a directory: kind only)
+  kContent = 1,  // open for reading, exec, source of a rename or link: kind, permission bits, owner
+                 // (fstat shows it), hash (of a directory: kind only)
   kIdentity =
       2,         // stat by path: kind, mode, uid, gid; regular file: size, nlink, mtime (per param)
   kKind = 3,     // stat by an image in mtime_ignored: kind, mode
@@ -33,14 +33,20 @@ enum class FactKind : uint8_t {
   kTerminal = 10,  // isatty of descriptor `param` (0..2): size 1 or 0. Path is empty
   kStdin = 11,     // used inherited descriptor 0 on a regular file: hash, and the offset in `size`
   kAffinity = 12,  // sched_getaffinity: number of CPUs in `size`. Path is empty
+  kEnvironment = 13,  // a variable that the weak key leaves out: names[0], its text or ENOENT; no
+                      // name: hash of all of them (environment.h). Path is empty
 };
 
 // param of kIdentity
 inline constexpr uint32_t kWithMtime = 1;     // mtime of a regular file
 inline constexpr uint32_t kWithDirMtime = 2;  // and of a directory (mtime_matters)
+inline constexpr uint32_t kOwnContents = 4;   // after own writing: neither size nor mtime
 
 // param of kListing
 inline constexpr uint32_t kImportable = 1;  // only names that python could import (rule 13)
+
+// param of kEnvironment
+inline constexpr uint32_t kWithJobs = 1;  // make's flags as well
 
 // param of kReplaced: the low 12 bits are the mode a creation gives (after umask).
 inline constexpr uint32_t kReplacedBlind = 1u << 16;  // absent and existing are one answer

@@ -150,6 +150,14 @@ Reason difference(const FactKey& key, const FactValue& before, const FactValue& 
       return {"stdin-changed", path,
               before.hash == now.hash ? "standard input starts elsewhere in its file"
                                       : "the content of standard input changed"};
+    case FactKind::kEnvironment: {
+      if (key.names.empty())
+        return {"environment-changed", "", "the terminal's or the session's variables changed"};
+      const std::string what = before.err != 0 ? " was added"
+                               : now.err != 0  ? " was removed"
+                                               : " changed";
+      return {"environment-changed", "", key.names[0] + what};
+    }
     case FactKind::kAffinity:
       return {"affinity-changed", path,
               fmt::format("had {} processors, has {} now", before.size, now.size)};

@@ -137,9 +137,9 @@ FactValue Observer::identity_value(const struct stat& st, uint32_t param) {
   value.uid = st.st_uid;
   value.gid = st.st_gid;
   if (S_ISREG(st.st_mode)) {
-    value.size = static_cast<uint64_t>(st.st_size);
     value.nlink = st.st_nlink;
-    if (param & kWithMtime) value.mtime_ns = nanoseconds(st.st_mtim);
+    if (!(param & kOwnContents)) value.size = static_cast<uint64_t>(st.st_size);
+    if ((param & kWithMtime) && !(param & kOwnContents)) value.mtime_ns = nanoseconds(st.st_mtim);
     // cp, tar and test -ef see that two names are one file: then, and only then, which one it is.
     if (st.st_nlink > 1) value.text = std::to_string(st.st_dev) + ":" + std::to_string(st.st_ino);
   } else if (S_ISLNK(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) {
@@ -164,6 +164,8 @@ FactValue Observer::content_value(const struct stat& st, const Digest& hash) {
   value.mode = st.st_mode & S_IFMT;
   if (S_ISREG(st.st_mode)) {
     value.mode = st.st_mode & (S_IFMT | kPermissions);
+    value.uid = st.st_uid;
+    value.gid = st.st_gid;
     value.hash = hash;
   } else if (S_ISLNK(st.st_mode)) {
     value.hash = hash;  // of the target's text
@@ -298,6 +300,7 @@ FactValue Observer::observe(const FactKey& key, const Digest& weak) const {
     case FactKind::kTerminal:
     case FactKind::kStdin:
     case FactKind::kAffinity:
+    case FactKind::kEnvironment:
       return failed(ENOSYS);
   }
   return failed(ENOSYS);

@@ -92,6 +92,26 @@ bool shows_directory_times(const std::string& image, const std::vector<std::stri
   return false;
 }
 
+// A compiler whose output is compressed hides the working directory from whoever looks for it
+// there.
+bool hides_root(const Execution& e) {
+  if (!store::ignores_cwd(e.image_name)) return false;
+  bool debug = false, compressed = false;
+  for (const std::string& word : e.image.argv) {
+    debug = debug || (word.starts_with("-g") && word != "-g0");
+    compressed = compressed || word.starts_with("-gz") || word.starts_with("-flto") ||
+                 word.find("compress-debug") != std::string::npos;
+  }
+  return debug && compressed;
+}
+
+bool asks_for_random_numbers(const Execution& e) {
+  if (!store::is_shell(e.image_name) || e.image_name == "dash") return false;
+  return store::text_is_random(e.image.script_text) ||
+         std::any_of(e.image.argv.begin(), e.image.argv.end(),
+                     [](const std::string& word) { return store::text_is_random(word); });
+}
+
 uint8_t aspects_of_effect(const Effect& effect, bool existed) {
   switch (effect.kind) {
     case EffectKind::kFile:
@@ -245,11 +265,18 @@ void TracedSession::on_exec(Tid tid) {
   describe_image(e, *process, image);
   describe_descriptors(e, *process);
   e.weak = store::make_weak_key(e.image, observer_.tree().root());
+  interpreter_.environment_read(e, store::environment_reads(e.image));
+  if (hides_root(e))
+    ledger_.bind_to_root(e, "its debug information is compressed, and may name the root");
 
   if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
     // Temporary names and users concern this execution; an unknown program concerns all above it.
     const bool ancestors = reason->code != "temporary-name";
     ledger_.refuse(e, reason->code, reason->path, reason->detail, ancestors);
+    return;
+  }
+  if (asks_for_random_numbers(e)) {
+    ledger_.refuse(e, "random", "", "its script asks for random numbers", true);
     return;
   }
   if (store::never_recorded(e.image_name)) {
@@ -387,6 +414,10 @@ void TracedSession::apply_to_ancestors(
         ledger_.observe_replaced(parent, fact.key, there.err, there.st);
         break;
       }
+      case FactKind::kEnvironment:
+        interpreter_.environment_read(
+            e, {fact.key.names.empty(), (fact.key.param & store::kWithJobs) != 0, fact.key.names});
+        break;
       case FactKind::kTerminal:
       case FactKind::kStdin:
         break;  // below: by the ancestors' own descriptors

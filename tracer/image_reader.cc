@@ -104,8 +104,8 @@ ReadImage ImageReader::read(Tid pid, const std::string& pending) {
     info.capabilities = credentials->effective_capabilities;
     info.ignored_signals = credentials->ignored_signals;
   }
-  info.limits = read_proc(pid, "limits") +
-                std::to_string(::getpriority(PRIO_PROCESS, static_cast<id_t>(pid.value)));
+  info.limits = read_proc(pid, "limits");
+  info.niceness = std::to_string(::getpriority(PRIO_PROCESS, static_cast<id_t>(pid.value)));
   info.kernel_release = kernel_release_;
   info.node_name = node_name_;
   info.cpu_flags_hash = cpu_flags_hash_;

@@ -261,6 +261,10 @@ void Interpreter::stdin_used(Process& process, int fd) {
   {
     struct stat st {};
     const TreePath path = TreePath::from_absolute(tag->link, ledger_.observer().tree().root());
+    if (classify(tag->link) == FdKind::kFile && !all_used) {
+      const Caller c{tid, process, *process.execution};
+      if (const std::optional<Resolved> script = resolve_fd(c, fd)) script_read(c, *script);
+    }
     if (classify(tag->link) == FdKind::kFile && ledger_.observer().stat(path, &st) == 0 &&
         process.execution->output_inodes.contains({st.st_dev, st.st_ino}))
       ledger_.refuse(*process.execution, "reads-own-output", path.text,

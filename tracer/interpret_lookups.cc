@@ -98,6 +98,11 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
         refuse_stream_users(c, fd, "stream-examined", path + " was looked at by name");
       return Special::kHandled;
     }
+    // Whether a process is alive is known of oneself only.
+    if (path.size() > 6 && path[6] >= '0' && path[6] <= '9') {
+      ledger_.refuse(c.e, "pseudo-file", path, "it tells of another process", true);
+      return Special::kHandled;
+    }
     if (std::find(kOwnProcFiles.begin(), kOwnProcFiles.end(), path) != kOwnProcFiles.end() ||
         !opens)
       return Special::kNoFact;
@@ -227,6 +232,7 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
       break;
   }
   if (python_cache(c, *at)) return;
+  script_read(c, *at);
   if ((flags & O_PATH) != 0)
     observe_identity(c, *at);  // it can be fstat'ed
   else
@@ -368,7 +374,12 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
   if (!link.starts_with('/') || link.ends_with(" (deleted)")) return;
   if (link == "/proc" || link.starts_with("/proc/")) {
     const std::string own = "/proc/" + std::to_string(c.process.pid) + "/";
-    if (!(link + "/").starts_with(own))
+    // These close what their children are not to have; others tell what they were given.
+    static constexpr std::array<std::string_view, 5> kClosers = {"python", "xargs", "ruby", "java",
+                                                                 "node"};
+    const bool closes =
+        std::find(kClosers.begin(), kClosers.end(), c.e.image_name) != kClosers.end();
+    if (!(link + "/").starts_with(own) || (link == own + "fd" && !closes))
       ledger_.refuse(c.e, "pseudo-file", link, "it was listed", true);
     return;
   }

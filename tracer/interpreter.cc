@@ -76,7 +76,8 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
       on_getdents(c, event);
       return {};
     case Meaning::kGetCwd:
-      if (!store::ignores_cwd(c.e.image_name) &&
+      // A shell asks where PWD does not say; whether it tells anyone, its script says.
+      if (!store::ignores_cwd(c.e.image_name) && !store::is_shell(c.e.image_name) &&
           store::TreePath::from_absolute(proc_link(c.tid, "cwd"), ledger_.observer().tree().root())
               .in_root())
         ledger_.bind_to_root(c.e, c.e.image_name + " asked for its working directory");

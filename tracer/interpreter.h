@@ -12,6 +12,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "store/environment.h"
 #include "tracer/ledger.h"
 #include "tracer/lineage.h"
 #include "tracer/probe_source.h"
@@ -39,6 +40,8 @@ class Interpreter : public CallSink {
   void stdin_used(Process& process, int fd);
   // What `thread` wrote last is not known to have arrived.
   void writing_failed(const Thread& thread, const std::string& code, const std::string& detail);
+  // Variables that the keys of `e` or its ancestors leave out are looked at.
+  void environment_read(Execution& e, const store::EnvironmentReads& reads);
   // Starts watching the imports of a python image, with the directories its modules lie in.
   void watch_imports(Execution& e, Process& process);
   // What of its listings was no import after all becomes a full fact.
@@ -86,6 +89,9 @@ class Interpreter : public CallSink {
   void observe_identity(const Caller& c, const Resolved& resolved);
   void observe_kind(const Caller& c, const Resolved& resolved);
   void observe_opened(const Caller& c, const Resolved& resolved);
+
+  // interpret_scripts.cc
+  void script_read(const Caller& c, const Resolved& at);
 
   // interpret_imports.cc
   void list_whole(Execution& e, const ImportWatch::Listings& listings);

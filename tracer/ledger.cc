@@ -23,7 +23,6 @@ int64_t coarse_now_ns() {
 uint8_t blocking_aspects(FactKind kind) {
   switch (kind) {
     case FactKind::kContent:
-    case FactKind::kIdentity:
     case FactKind::kReplaced:
       return kExistence | kContents;
     case FactKind::kXattr:
@@ -32,6 +31,7 @@ uint8_t blocking_aspects(FactKind kind) {
     case FactKind::kTerminal:
     case FactKind::kStdin:
     case FactKind::kAffinity:
+    case FactKind::kEnvironment:
       return 0;
     default:
       return kExistence;
@@ -46,7 +46,7 @@ void restore_own_attributes(const PathEntry& entry, FactValue* value, const Fact
   if (value->err != 0 || entry.before.err != 0) return;
   if ((entry.changed & kAttributes) != 0 && value->mode != 0 && key.kind != FactKind::kXattr) {
     value->mode = (value->mode & ~kPermissions) | (entry.before.st.st_mode & kPermissions);
-    if (key.kind == FactKind::kIdentity) {
+    if (key.kind == FactKind::kIdentity || key.kind == FactKind::kContent) {
       value->uid = entry.before.st.st_uid;
       value->gid = entry.before.st.st_gid;
     }
@@ -148,20 +148,39 @@ bool Ledger::below_own_directory(const Execution& e, const TreePath& path) {
   return false;
 }
 
+// What an own write leaves to be learned by a stat: owner, mode and link count of before. Nothing,
+// where creating the file would have given the same (Replaced says so).
+bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactKey* key,
+                               FactValue* value) {
+  if (key->kind != FactKind::kIdentity || (entry.changed & kContents) == 0) return true;
+  for (const uint32_t index : entry.facts) {
+    const ObservedFact& fact = e.facts[index];
+    if (!fact.removed && fact.key.kind == FactKind::kReplaced && fact.value.text == "replaceable")
+      return false;
+  }
+  if (value->err != 0 || !S_ISREG(value->mode)) return true;
+  key->param |= store::kOwnContents;
+  value->size = 0;
+  value->mtime_ns = 0;
+  return true;
+}
+
 void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[key.path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
       return;
-    if (ObservedFact* known = find_fact(*a, entry, key)) {
+    FactKey asked = key;
+    FactValue own = value;
+    if (!after_own_writing(*a, entry, &asked, &own)) continue;
+    if (ObservedFact* known = find_fact(*a, entry, asked)) {
       if (known->asker == Asker::kOther || known->asker == asker) return;  // nothing new, nor above
       known->asker = Asker::kOther;
       continue;
     }
-    FactValue own = value;
-    restore_own_attributes(entry, &own, key);
-    add_fact(*a, entry, {key, std::move(own), nullptr, asker, false});
+    restore_own_attributes(entry, &own, asked);
+    add_fact(*a, entry, {std::move(asked), std::move(own), nullptr, asker, false});
   }
 }
 
@@ -265,13 +284,15 @@ void Ledger::observe_identity(Execution& e, const TreePath& path, uint32_t param
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     PathEntry& entry = a->paths[path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, path)) return;
-    if (find_fact(*a, entry, key) != nullptr) continue;
     struct stat then = st;
     if (const auto links = a->relinked.find({st.st_dev, st.st_ino}); links != a->relinked.end())
       then.st_nlink = static_cast<nlink_t>(links->second);
+    FactKey asked = key;
     FactValue value = store::Observer::identity_value(then, param);
-    restore_own_attributes(entry, &value, key);
-    add_fact(*a, entry, {key, std::move(value), nullptr, asker, false});
+    if (!after_own_writing(*a, entry, &asked, &value)) continue;
+    if (find_fact(*a, entry, asked) != nullptr) continue;
+    restore_own_attributes(entry, &value, asked);
+    add_fact(*a, entry, {std::move(asked), std::move(value), nullptr, asker, false});
   }
 }
 
@@ -557,6 +578,7 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
     case FactKind::kTerminal:
     case FactKind::kStdin:
     case FactKind::kAffinity:
+    case FactKind::kEnvironment:
     case FactKind::kReplaced:
       return true;
     case FactKind::kListing: {

@@ -111,6 +111,8 @@ class Ledger {
   ObservedFact* find_fact(Execution& e, PathEntry& entry, const store::FactKey& key);
   void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
   void hash_sample(Sample& sample);
+  static bool after_own_writing(const Execution& e, const PathEntry& entry, store::FactKey* key,
+                                store::FactValue* value);
   void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
   static bool below_own_directory(const Execution& e, const TreePath& path);
   static void forget_looks(Execution& e, PathEntry& entry, const Change& change);

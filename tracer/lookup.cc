@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "store/environment.h"
+
 namespace pcache::tracer {
 namespace {
 
@@ -54,6 +56,8 @@ class Now {
         value.size = static_cast<uint64_t>(e_.stdin_use.offset_at_exec);
         return value;
       }
+      case FactKind::kEnvironment:
+        return store::environment_value(e_.image, key);
       case FactKind::kAffinity: {
         cpu_set_t set;
         CPU_ZERO(&set);

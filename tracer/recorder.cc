@@ -141,7 +141,9 @@ bool Recorder::inside_removed_directory(const Execution& e, const TreePath& path
 
 void Recorder::describe_attributes(const TreePath& path, const PathEntry& entry,
                                    const struct stat& st, Effect* effect) {
-  if (entry.owner_set) {
+  const bool made =
+      (entry.changed & kExistence) != 0;  // and not by creating it: renamed, or by tar
+  if (entry.owner_set || (made && (st.st_uid != ::geteuid() || st.st_gid != ::getegid()))) {
     effect->uid = st.st_uid;
     effect->gid = st.st_gid;
   }
@@ -462,6 +464,8 @@ void Recorder::record(Execution& e) {
     return;
   }
   e.recorded = true;
+  // What names the root here may be hidden in what an ancestor makes of it (gzip), or gone by then.
+  if (!e.root_reason.empty()) ledger_.bind_to_root(*e.parent, e.root_reason);
   observer.store().remember_parts(e.weak.command, e.weak.parts);
   for (const TreePath& path : left) {
     struct stat st {};

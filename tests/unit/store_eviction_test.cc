@@ -119,7 +119,9 @@ TEST_F(Eviction, PutsMeanwhileKeepTheirBlobs) {
     effect.size = contents.size();
     record.effects = {effect};
     // Refused where its blob went before it was named; never a record without its blob.
-    if (store_->put(record)) EXPECT_TRUE(store_->blobs().has(blob, contents.size())) << i;
+    if (store_->put(record)) {
+      EXPECT_TRUE(store_->blobs().has(blob, contents.size())) << i;
+    }
   }
   stop = true;
   evictor.join();
