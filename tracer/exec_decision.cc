@@ -45,13 +45,15 @@ std::set<int> jobserver_fds(const std::vector<std::string>& env) {
 // They look at what they are about to replace, to see what kind of thing it is; not so where an
 // option compares or keeps times.
 bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv) {
-  static const std::set<std::string> kImages = {"mv", "cp",    "install", "ln",    "rm",
-                                                "ar", "mkdir", "rmdir",   "ranlib"};
+  static const std::set<std::string> kImages = {
+      "mv", "cp", "install", "ln", "rm", "ar", "mkdir", "rmdir", "ranlib", "strip", "objcopy"};
   if (!kImages.contains(image)) return false;
   for (size_t i = 1; i < argv.size(); ++i) {
     const std::string& option = argv[i];
     if (option.starts_with("--update") || option.starts_with("--compare")) return false;
-    if (image != "ar" && option.size() > 1 && option[0] == '-' && option[1] != '-' &&
+    const bool binutils = image == "strip" || image == "objcopy";
+    if (binutils && (option == "-p" || option == "--preserve-dates")) return false;
+    if (image != "ar" && !binutils && option.size() > 1 && option[0] == '-' && option[1] != '-' &&
         option.find_first_of(image == "install" ? "C" : "u") != std::string::npos)
       return false;
   }
@@ -139,7 +141,10 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
   for (const OpenFd& open : open_fds(tid)) {
     const auto old = process.tags.find(open.fd);
     std::shared_ptr<StreamTag> parent =
-        old != process.tags.end() && old->second->link == open.link ? old->second : nullptr;
+        old != process.tags.end() &&
+                (open.link == old->second->link || open.link == old->second->link + " (deleted)")
+            ? old->second
+            : nullptr;
     const FdKind kind = classify(open.link);
     if (open.fd <= 2) {
       tags[open.fd] = std::make_shared<StreamTag>(

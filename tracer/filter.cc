@@ -86,6 +86,9 @@ void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& 
       for (const int fd : watched)
         filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, static_cast<uint64_t>(fd)));
       return;
+    case Meaning::kFstat:
+      filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 0));
+      return;
     case Meaning::kMap:
       filter.when(SCMP_ACT_NOTIFY, row.number, masked(4, 0xffffffff, 0));
       return;

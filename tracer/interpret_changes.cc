@@ -206,7 +206,10 @@ void Interpreter::apply(const Caller& c, ChangeKind kind, const Resolved& at, co
     resolver_.changed(at.path, kind == ChangeKind::kMoveAway || kind == ChangeKind::kMoveOnto);
 }
 
-void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pending& p, int64_t) {
+void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pending& p,
+                             int64_t result) {
+  c.process.tags.erase(static_cast<int>(result));  // it was closed before
+  c.process.inherited.erase(static_cast<int>(result));
   const uint64_t flags = open_flags(event);
   const bool existed = p.before_first.err == 0;
   if ((flags & kWriteBits) == 0 && existed) return;  // O_RDONLY|O_CREAT of what was there

@@ -9,8 +9,10 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
+#include <string_view>
 
 #include "tracer/interpreter.h"
 
@@ -59,8 +61,10 @@ void Interpreter::on_seek(const Caller& c, const CallEvent& event) {
 std::shared_ptr<StreamTag> Interpreter::stream_of(const Caller& c, int fd) const {
   const auto found = c.process.tags.find(fd);
   if (found == c.process.tags.end()) return nullptr;
-  // Closed and opened as something else meanwhile (tar does).
-  if (found->second->link != fd_link(c.tid, fd)) return nullptr;
+  // Closed and opened as something else meanwhile (tar does); but a file that was removed is the
+  // same.
+  const std::string link = fd_link(c.tid, fd);
+  if (link != found->second->link && link != found->second->link + " (deleted)") return nullptr;
   return found->second;
 }
 
@@ -111,6 +115,11 @@ void Interpreter::written(const Caller& c, int fd,
                           const std::vector<std::pair<uint64_t, uint64_t>>& pieces) {
   const std::shared_ptr<StreamTag> tag = stream_of(c, fd);
   if (!tag) {
+    // Renamed, or closed and opened as another file: nobody can tell.
+    if (const auto known = c.process.tags.find(fd);
+        known != c.process.tags.end() && classify(known->second->link) == FdKind::kFile)
+      ledger_.refuse(c.e, "stream-uncertain", known->second->link,
+                     "it has another name now, or was opened anew", true);
     const auto inherited = c.process.inherited.find(fd);
     if (inherited == c.process.inherited.end()) return;
     const std::string link = fd_link(c.tid, fd);
@@ -210,8 +219,8 @@ void Interpreter::on_send(const Caller& c, const CallEvent& event) {
     ledger_.refuse(c.e, "writes-inherited", "", "it sent to an inherited socket", true);
 }
 
-// Bytes that go to a stream inside the kernel can't be seen: let the program fall back to write(),
-// as it must be able to on other kernels and file systems.
+// Bytes that go to a stream inside the kernel can't be seen. Programs that fall back to write(), as
+// they must on other kernels and file systems, are made to; for others the stream is lost.
 Answer Interpreter::on_transfer(const Caller& c, const CallEvent& event) {
   int in = static_cast<int>(event.args[0]), out = static_cast<int>(event.args[1]);
   if (event.row->name == "splice" || event.row->name == "copy_file_range")
@@ -222,7 +231,12 @@ Answer Interpreter::on_transfer(const Caller& c, const CallEvent& event) {
   refuse_inherited_users(c, in, "reads-inherited", "it read descriptor " + std::to_string(in));
   refuse_inherited_users(c, out, "writes-inherited",
                          "it wrote to descriptor " + std::to_string(out));
-  if (stream_of(c, out)) return {EINVAL};
+  if (!stream_of(c, out)) return {};
+  static constexpr std::array<std::string_view, 12> kFallBack = {
+      "cat", "cp", "dd", "head", "install", "mv", "pv", "rsync", "split", "tail", "tar", "tee"};
+  if (std::find(kFallBack.begin(), kFallBack.end(), c.e.image_name) != kFallBack.end())
+    return {EINVAL};
+  refuse_stream_users(c, out, "stream-uncertain", std::string(event.row->name) + " wrote to it");
   return {};
 }
 
@@ -322,6 +336,13 @@ void Interpreter::stdin_used(Process& process, int fd) {
       }
     }
   }
+}
+
+// Its size is an answer to `wc -c < file`.
+void Interpreter::stdin_examined(const Caller& c) {
+  const auto tag = c.process.tags.find(0);
+  if (tag == c.process.tags.end()) return;
+  if (classify(tag->second->link) == FdKind::kFile) stdin_used(c.process, 0);
 }
 
 void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {

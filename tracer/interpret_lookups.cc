@@ -233,6 +233,7 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
   }
   if (python_cache(c, *at)) return;
   script_read(c, *at);
+  source_read(c, *at);
   if ((flags & O_PATH) != 0)
     observe_identity(c, *at);  // it can be fstat'ed
   else
@@ -242,6 +243,8 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
 void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
   const uint64_t flags =
       event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
+  if (event.first && event.first->empty() && event.row->first.dirfd == 0 && event.args[0] == 0)
+    stdin_examined(c);
   if (!event.first || event.first->empty()) return;  // AT_EMPTY_PATH: fstat
   const bool follow = !event.row->no_follow && (flags & AT_SYMLINK_NOFOLLOW) == 0;
   if (nothing_new(c, event, follow ? 1 : 2)) return;

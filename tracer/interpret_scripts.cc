@@ -36,17 +36,40 @@ void Interpreter::environment_read(Execution& e, const store::EnvironmentReads& 
   }
 }
 
+void Interpreter::source_read(const Caller& c, const Resolved& at) {
+  const std::string& image = c.e.image_name;
+  if (!store::ignores_cwd(image) || at.err != 0 || !S_ISREG(at.st.st_mode) ||
+      at.path.text.starts_with("/usr/") || at.path.text.starts_with("/lib"))
+    return;
+  for (const std::string& variable : c.e.image.env)
+    if (variable.starts_with("SOURCE_DATE_EPOCH=")) return;
+  const std::optional<std::string> text = text_of(at);
+  if (!text) return;
+  for (const char* macro : {"__DATE__", "__TIME__", "__TIMESTAMP__"})
+    if (text->find(macro) != std::string::npos)
+      ledger_.refuse(c.e, "clock", at.path.text,
+                     std::string(macro) + " stands in it (remedy: set SOURCE_DATE_EPOCH)", true);
+}
+
+// The beginning of a file without NUL bytes; nothing for a library, or data.
+std::optional<std::string> Interpreter::text_of(const Resolved& at) const {
+  UniqueFd file;
+  if (ledger_.observer().open_read(at.path, &file) != 0) return std::nullopt;
+  std::string text(std::min<size_t>(static_cast<size_t>(at.st.st_size), kScriptBytes), '\0');
+  const ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
+  text.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  if (text.find('\0') != std::string::npos) return std::nullopt;
+  return text;
+}
+
 void Interpreter::script_read(const Caller& c, const Resolved& at) {
   const bool shell = store::is_shell(c.e.image_name);
   if ((!shell && store::reader_of(c.e.image) != store::Reader::kMake) || at.err != 0 ||
       !S_ISREG(at.st.st_mode))
     return;
-  UniqueFd file;
-  if (ledger_.observer().open_read(at.path, &file) != 0) return;
-  std::string text(std::min<size_t>(static_cast<size_t>(at.st.st_size), kScriptBytes), '\0');
-  const ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
-  text.resize(got > 0 ? static_cast<size_t>(got) : 0);
-  if (text.find('\0') != std::string::npos) return;  // a library, or data
+  const std::optional<std::string> found = text_of(at);
+  if (!found) return;
+  const std::string& text = *found;
   environment_read(c.e, store::reads_of_text(text));
   if (!shell) return;
   if (store::text_shows_cwd(text))

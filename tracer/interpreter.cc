@@ -110,6 +110,9 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
         refuse_inherited_users(c, static_cast<int>(event.args[0]), "reads-inherited",
                                "it read descriptor " + std::to_string(event.args[0]));
       return {};
+    case Meaning::kFstat:
+      stdin_examined(c);
+      return {};
     case Meaning::kWrite:
     case Meaning::kWriteV:
       on_write(c, event);

@@ -92,6 +92,9 @@ class Interpreter : public CallSink {
 
   // interpret_scripts.cc
   void script_read(const Caller& c, const Resolved& at);
+  // A compiler reads a source that asks for the time (rule 12).
+  void source_read(const Caller& c, const Resolved& at);
+  std::optional<std::string> text_of(const Resolved& at) const;
 
   // interpret_imports.cc
   void list_whole(Execution& e, const ImportWatch::Listings& listings);
@@ -113,6 +116,7 @@ class Interpreter : public CallSink {
   uint32_t open_mode(const CallEvent& event) const;
 
   // interpret_descriptors.cc
+  void stdin_examined(const Caller& c);  // by fstat
   void on_write(const Caller& c, const CallEvent& event);
   void written(const Caller& c, int fd, const std::vector<std::pair<uint64_t, uint64_t>>& pieces);
   Answer on_transfer(const Caller& c, const CallEvent& event);

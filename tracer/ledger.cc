@@ -338,6 +338,7 @@ Before Ledger::before_change(Execution& e, const TreePath& path) {
 
 void Ledger::add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind) {
   if (entry.replaced_fact) return;
+  forget_looks(e, entry, change);
   // Read, then replaced (sed -i): its content is a fact already, and says more.
   for (const uint32_t index : entry.facts)
     if (const ObservedFact& fact = e.facts[index];
@@ -345,7 +346,6 @@ void Ledger::add_replaced(Execution& e, PathEntry& entry, const Change& change, 
       entry.replaced_fact = true;
       return;
     }
-  forget_looks(e, entry, change);
   FactKey key{FactKind::kReplaced, change.path, change.create_mode & kPermissions, {}};
   if (blind) key.param |= store::kReplacedBlind;
   if (change.unlinks) key.param |= store::kReplacedUnlinked;

@@ -21,6 +21,7 @@ using store::EffectKind;
 using store::Fact;
 using store::FactKind;
 
+constexpr int64_t kClockTick = 10'000'000;  // of the coarse clock that files are stamped with
 constexpr uint64_t kInlineStreams = 16 * 1024;
 constexpr size_t kMaxArgvBytes = 64 * 1024;
 
@@ -139,7 +140,7 @@ bool Recorder::inside_removed_directory(const Execution& e, const TreePath& path
   return false;
 }
 
-void Recorder::describe_attributes(const TreePath& path, const PathEntry& entry,
+void Recorder::describe_attributes(const Execution& e, const TreePath& path, const PathEntry& entry,
                                    const struct stat& st, Effect* effect) {
   const bool made =
       (entry.changed & kExistence) != 0;  // and not by creating it: renamed, or by tar
@@ -147,7 +148,12 @@ void Recorder::describe_attributes(const TreePath& path, const PathEntry& entry,
     effect->uid = st.st_uid;
     effect->gid = st.st_gid;
   }
-  if (entry.mtime_ns && to_ns(st.st_mtim) == *entry.mtime_ns) {
+  // `cp -p` of what was made a moment ago: that time is no more than "now", and comes again as
+  // such.
+  const int64_t began = store::realtime_ns() - (monotonic_ns() - e.started_ns) - kClockTick;
+  const bool of_now =
+      entry.mtime_ns && *entry.mtime_ns >= began && *entry.mtime_ns <= store::realtime_ns();
+  if (entry.mtime_ns && !of_now && to_ns(st.st_mtim) == *entry.mtime_ns) {
     effect->mtime_ns = entry.mtime_ns;
     effect->atime_ns = entry.atime_ns;
   }
@@ -169,7 +175,7 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
   Effect effect;
   effect.path = path;
   effect.mode = st.st_mode & 07777;
-  describe_attributes(path, entry, st, &effect);
+  describe_attributes(e, path, entry, st, &effect);
   const bool contents = (entry.changed & (kExistence | kContents)) != 0;
   if ((entry.changed & kExistence) != 0 && st.st_nlink > 1) {
     if (const std::optional<TreePath> target = link_target(e, path, entry, st)) {
@@ -229,7 +235,7 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
   }
   effect.set_mode = entry.mode_set;
   effect.kind = EffectKind::kMeta;
-  if (entry.touched && !effect.mtime_ns) {
+  if ((entry.touched || entry.mtime_ns) && !effect.mtime_ns) {
     Effect touch;
     touch.kind = EffectKind::kTouch;
     touch.path = path;
@@ -279,9 +285,10 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
   Effect effect;
   effect.path = path;
   effect.mode = st.st_mode & 07777;
-  describe_attributes(path, entry, st, &effect);
+  describe_attributes(e, path, entry, st, &effect);
   if (!replaced) {
-    effect.kind = entry.touched && !entry.mtime_ns ? EffectKind::kTouch : EffectKind::kMeta;
+    effect.kind = (entry.touched || entry.mtime_ns) && !effect.mtime_ns ? EffectKind::kTouch
+                                                                        : EffectKind::kMeta;
     effect.set_mode = entry.mode_set;
     output->effects.push_back(std::move(effect));
     return true;

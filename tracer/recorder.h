@@ -38,8 +38,8 @@ class Recorder {
   // The name `path` is to be linked to; nothing when it is the one that is written.
   std::optional<TreePath> link_target(const Execution& e, const TreePath& path,
                                       const PathEntry& entry, const struct stat& st) const;
-  void describe_attributes(const TreePath& path, const PathEntry& entry, const struct stat& st,
-                           store::Effect* effect);
+  void describe_attributes(const Execution& e, const TreePath& path, const PathEntry& entry,
+                           const struct stat& st, store::Effect* effect);
   std::optional<store::Digest> capture(Execution& e, const TreePath& path, const PathEntry& entry,
                                        const struct stat& st);
   bool capture_streams(Execution& e, store::Record* record);

@@ -14,7 +14,7 @@ constexpr SyscallRow kTable[] = {
     {2, "open", Trap::kNotify, Meaning::kOpen, {-1, 0}, {}, 1},
     {3, "close", Trap::kAllow, Meaning::kHarmless},
     {4, "stat", Trap::kNotify, Meaning::kStat, {-1, 0}},
-    {5, "fstat", Trap::kAllow, Meaning::kHarmless},
+    {5, "fstat", Trap::kNotify, Meaning::kFstat},
     {6, "lstat", Trap::kNotify, Meaning::kStat, {-1, 0}, {}, -1, true},
     {7, "poll", Trap::kAllow, Meaning::kHarmless},
     {8, "lseek", Trap::kNotify, Meaning::kRead},

@@ -36,6 +36,7 @@ enum class Meaning : uint8_t {
   kGetCwd,
   kRead,    // fd 0, 5 to 9 and those the command was given; lseek also on 1 and 2
   kMap,     // mmap of fd 0 only
+  kFstat,   // of fd 0 only: wc -c asks a file for its size, and reads nothing
   kResize,  // ftruncate, fallocate
   kFchdir,
   kPrctl,     // PR_SET_DUMPABLE

@@ -1,0 +1,174 @@
+"""The rules of facts, effects and replay, each with the edit that takes it out of the program.
+
+An edit is (file, text, replacement). The text is found whatever its white space, and must stand there
+exactly once: where it does not any more, the mutation is to be written anew. `killed_by` names scenarios
+(tests/scenarios), the likeliest first, or unit tests as PROGRAM:FILTER.
+"""
+import dataclasses
+
+
+@dataclasses.dataclass
+class Mutation:
+    name: str
+    edits: list
+    killed_by: list
+
+
+ALL = []
+
+
+def mutation(name, *edits, killed_by):
+    ALL.append(Mutation(name, list(edits), killed_by.split()))
+
+
+OBSERVER, LEDGER, RECORDER = "store/observer.cc", "tracer/ledger.cc", "tracer/recorder.cc"
+DECISION, LOOKUPS, KEY = "tracer/exec_decision.cc", "tracer/interpret_lookups.cc", "store/weak_key.cc"
+DESCRIPTORS, SESSION, REPLAY = "tracer/interpret_descriptors.cc", "tracer/session.cc", "store/replay.cc"
+
+# --- facts ---
+mutation("contents are not compared",
+         (OBSERVER, "value.hash = hash; } else if (S_ISLNK", "} else if (S_ISLNK"),
+         (LEDGER, "fact.value.hash = *fact.sample->hash;", ""),
+         killed_by="content")
+mutation("permission bits are no part of a content",
+         (OBSERVER, "value.mode = st.st_mode & (S_IFMT | kPermissions); value.uid = st.st_uid; "
+          "value.gid = st.st_gid; value.hash = hash;", "value.hash = hash;"), killed_by="mode_of_what_is_only_opened")
+mutation("absence is no fact",
+         (LEDGER, "void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {",
+          "void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {\n"
+          "  if (value.err == ENOENT) return;"), killed_by="test_of_missing_files include_shadowed")
+mutation("entries of a listing are not compared",
+         (OBSERVER, "value.entries.reserve(entries.size());", "if (param != 77) return value;"),
+         killed_by="listing_sees_removal wildcard")
+mutation("own names are not left out of a listing",
+         (LEDGER, "if (before.err != 0) omitted.insert(name);", "if (before.err != 0) continue;"),
+         killed_by="names_made_before_a_listing_do_not_matter_to_it")
+mutation("times are no part of an identity",
+         (OBSERVER, "if ((param & kWithMtime) && !(param & kOwnContents)) value.mtime_ns = nanoseconds(st.st_mtim); // cp", "// cp"),
+         killed_by="newer_than stat_prints_the_time")
+mutation("times of directories are never a fact",
+         (OBSERVER, "if (param & kWithDirMtime) value.mtime_ns = nanoseconds(st.st_mtim);", ";"),
+         killed_by="time_of_a_directory")
+mutation("sizes are no part of an identity",
+         (OBSERVER, "if (!(param & kOwnContents)) value.size = static_cast<uint64_t>(st.st_size);", ""),
+         killed_by="size_with_the_time_put_back")
+mutation("link counts are no part of an identity",
+         (OBSERVER, "value.nlink = st.st_nlink;", ""),
+         (OBSERVER, "if (st.st_nlink > 1) value.text =", "if (st.st_nlink > 99) value.text ="),
+         killed_by="number_of_names")
+mutation("owners are no part of an identity",
+         (OBSERVER, "value.uid = st.st_uid; value.gid = st.st_gid; if (S_ISREG", "if (S_ISREG"),
+         killed_by="owner_of_an_input")
+mutation("links that are crossed are no facts",
+         ("tracer/interpreter.cc", "ledger_.observe(e, FactKey{FactKind::kLink, link.path, 0, {}}, std::move(value));",
+          ""), killed_by="symlink_retargeted symlinked_directory_retargeted")
+mutation("readlink is no fact",
+         (LOOKUPS, "ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value), asker_of(c.e));",
+          ""), killed_by="readlink")
+mutation("access is no fact",
+         (LOOKUPS, "value = ledger_.observer().observe(key, {}); ledger_.observe(c.e, std::move(key), "
+          "std::move(value), asker_of(c.e));", ";"), killed_by="whether_it_may_be_executed input_mode")
+mutation("an own output counts as absent",
+         (OBSERVER, "const bool blind = key.param & kReplacedBlind;", "const bool blind = true;"),
+         killed_by="own_output_changed_by_hand")
+mutation("environment is no part of the key",
+         (KEY, "for (const std::string& variable : env) { const std::string name(name_of(variable)); std::string value",
+          "for (const std::string& variable : std::vector<std::string>()) { const std::string name(name_of(variable)); "
+          "std::string value"), killed_by="environment_that_is_used")
+mutation("the working directory is no part of the key", (KEY, 'parts.add("cwd", cwd.text);', ""),
+         killed_by="working_directory")
+mutation("umask is no part of the key", (KEY, 'parts->add("umask", image.umask);', ""), killed_by="umask_counts")
+mutation("arguments are no part of the key", (KEY, "argv_hash.add(arg);", ""), killed_by="arguments_count")
+mutation("the executable's content is no part of the key",
+         (KEY, 'parts->add("executable content", image.executable_hash);', ""),
+         killed_by="program_itself_changes")
+mutation("the offset of standard input is no fact",
+         (DESCRIPTORS, "value.size = static_cast<uint64_t>(use.offset_at_exec);", ""),
+         ("tracer/lookup.cc", "value.size = static_cast<uint64_t>(e_.stdin_use.offset_at_exec);", ""),
+         killed_by="the_same_command_further_on_in_the_same_file")
+mutation("the content of standard input is no fact",
+         (DESCRIPTORS, "value.hash = *hash;", ";"), ("tracer/lookup.cc", "value.hash = *hash;", ""),
+         killed_by="stdin_from_a_file")
+mutation("a pipe may be read",
+         (DESCRIPTORS, 'ledger_.refuse(*a, code, "", "its standard input is " + tag->link, false);', "(void)code;"),
+         killed_by="stdin_from_a_pipe")
+mutation("failed runs are recorded",
+         (SESSION, "if (e.status != 0 && !(options_.cache_failures && WIFEXITED(e.status)))",
+          "if (WIFSIGNALED(e.status))"), killed_by="exit_3")
+mutation("killed runs are recorded",
+         (SESSION, "if (e.status != 0 && !(options_.cache_failures && WIFEXITED(e.status)))",
+          "if (WIFEXITED(e.status) && e.status != 0)"), killed_by="killed_by_sigterm")
+mutation("facts of a hit are none of its ancestors",
+         (DECISION, "default: ledger_.observe(parent, fact.key, fact.value);", "default: break;"),
+         killed_by="inputs_of_a_hit_are_inputs_of_what_is_around_it")
+mutation("effects of a hit are none of its ancestors",
+         (DECISION, "ledger_.change(parent, change);", ""),
+         killed_by="outputs_of_a_hit_are_outputs_of_what_is_around_it")
+mutation("streams of a hit are none of its ancestors",
+         (DECISION, "interpreter_.stream_written(process, tag->second, static_cast<uint64_t>(at), size);", ""),
+         killed_by="outputs_of_a_hit_are_outputs_of_what_is_around_it")
+mutation("two writers are recorded",
+         (LEDGER, "if ((entry->second.changed & aspects) != 0) {", "if ((entry->second.changed & aspects) == 255) {"),
+         (LEDGER, "} else if (!entry->second.facts.empty()) {", "} else if (entry->second.facts.size() > 999) {"),
+         killed_by="two_writers_of_one_file_are_not_recorded")
+mutation("who reads what another is changing is recorded",
+         (LEDGER, "if (writers == writers_.end()) return;", "return;"),
+         killed_by="a_reader_of_what_another_changes_is_not_recorded")
+mutation("inputs may change while a command runs",
+         (LEDGER, "if (still_holds(e, fact)) continue;", "still_holds(e, fact); continue;"),
+         killed_by="an_input_outside_the_tree_that_changes_meanwhile")
+mutation("young stamps are trusted",
+         ("store/store_memo.cc", "return now_ns - mtime_ns < kYoungNs || now_ns - ctime_ns < kYoungNs;",
+          "return now_ns < 0;"), killed_by="store_tests:StoreBasics.AStampOfJustNowIsNotRemembered")
+mutation("a record that names the root holds everywhere",
+         (RECORDER, "if (!e.root_reason.empty()) { record.root =", "if (e.root_reason == \"\\1\") { record.root ="),
+         killed_by="an_absolute_path_binds_a_record_to_its_tree")
+mutation("random bytes may be read",
+         (LOOKUPS, "if (!store::ignores_cwd(c.e.image_name)) ledger_.refuse(c.e, \"random\"",
+          "if (c.e.image_name.empty()) ledger_.refuse(c.e, \"random\""), killed_by="random_is_not_recorded")
+mutation("programs that tell the time are recorded",
+         (DECISION, "if (store::never_recorded(e.image_name)) {", "if (e.image_name.empty()) {"),
+         killed_by="date_is_not_recorded")
+mutation("descendants may outlive a record",
+         (SESSION, 'ledger_.refuse(*a, "outlived", "", "processes it started were still running when it ended", false);',
+          ";"), killed_by="background_descendant_outlives")
+
+# --- effects and replay ---
+mutation("effects are replayed in another order",
+         (RECORDER, "a.order_ns != b.order_ns ? a.order_ns < b.order_ns : a.sequence < b.sequence;",
+          "a.order_ns != b.order_ns ? a.order_ns > b.order_ns : a.sequence > b.sequence;"),
+         killed_by="directories_deep make_agrees_after_a_hit")
+mutation("outputs get the times they had",
+         (RECORDER, "effect->uid = st.st_uid; effect->gid = st.st_gid; }",
+          "effect->uid = st.st_uid; effect->gid = st.st_gid; }\n  effect->mtime_ns = to_ns(st.st_mtim);"),
+         killed_by="outputs_of_a_hit_are_new")
+mutation("explicit times are lost", (REPLAY, "if (!e.atime_ns && !e.mtime_ns) return 0;", "return 0;"),
+         killed_by="explicit_times")
+mutation("streams are not written", (DECISION, "StubRun stub(record.streams,", "StubRun stub({},"),
+         killed_by="stderr_only")
+mutation("the order of the streams is lost",
+         (RECORDER, "uint64_t total = 0; for (const SpoolSegment& segment : e.streams) { if (!record",
+          "uint64_t total = 0;\n  std::stable_sort(e.streams.begin(), e.streams.end(), [](const auto& a, const auto& b) "
+          "{ return a.fd < b.fd; });\n  for (const SpoolSegment& segment : e.streams) { if (!record"),
+         killed_by="streams_in_turn")
+mutation("what was written in place is written anew",
+         (RECORDER, "effect.in_place = !entry.unlinked;", "effect.in_place = false;"),
+         killed_by="a_file_written_in_place_changes_under_all_its_names")
+mutation("what was written anew is written in place",
+         (RECORDER, "effect.in_place = !entry.unlinked;", "effect.in_place = true;"),
+         killed_by="a_file_written_anew_leaves_its_other_names_alone")
+mutation("modes of outputs are lost",
+         (REPLAY, "if (fstat(fd, &st) != 0) return errno; return set_attributes(fd, e, st, true);",
+          "if (fstat(fd, &st) != 0) return errno; return set_attributes(fd, e, st, false);"), killed_by="modes")
+mutation("removals are not replayed",
+         (REPLAY, "return make_free(e.path); // what is gone already is as it should be", "(void)e; return 0;"),
+         killed_by="removals")
+mutation("hard links become copies",
+         (RECORDER, "if (first == &path) return std::nullopt; return *first;",
+          "(void)first; return std::nullopt;"), killed_by="hard_links")
+mutation("equal bytes written again leave the time",
+         (RECORDER, "if (!touched && !attributes) return true;", "if (!attributes) return true;"),
+         killed_by="equal_bytes_written_again_are_a_change")
+mutation("another status is given to the parent",
+         ("tracer/stub.cc", "regs.r14 = static_cast<uint64_t>(exit_status_);",
+          "regs.r14 = static_cast<uint64_t>(exit_status_) ^ 1;"), killed_by="exit_0")

@@ -1,0 +1,142 @@
+"""Times after a hit as make sees them, descriptors that change under a command, and two commands at once."""
+import os
+
+from harness import QUIET, case, scenario
+
+IN = dict(setup="echo one > in", matter="echo two > in")
+
+
+def _make_agrees(t, makefile, outputs, edit="touch in"):
+    """After each way to bring it up to date, make has nothing left to do."""
+    t.write_all({"Makefile": makefile, "in": "x\n"})
+    for what in ("cold", "warm", "after an edit without a change", "once more"):
+        t.step(["make", "-s"], what=what)
+        for side in t.sides():
+            t.equal(t.run_bare(["make", "-q"], side).status, 0, f"{what}: make -q in {os.path.basename(side)}")
+        t.sh(edit if what == "warm" else f"rm -rf {outputs}")
+
+
+@scenario
+def copy_that_keeps_the_time_of_an_own_output(t):
+    _make_agrees(t, "b: a\n\tcp -p a b\na: in\n\tcat in > a\n", "a b")
+
+
+@scenario
+def copy_that_keeps_the_time_within_one_recipe(t):
+    _make_agrees(t, "b: in\n\tcat in > a; cp -p a b\n", "a b")
+
+
+@scenario
+def gzip_of_an_own_output(t):
+    _make_agrees(t, "a.gz: in\n\tcat in > a; gzip -nf a\n", "a.gz")
+
+
+@scenario
+def time_of_an_own_output_taken_by_touch(t):
+    _make_agrees(t, "b: a\n\tcat a > b; touch -r a b\na: in\n\tcat in > a\n", "a b")
+
+
+@scenario
+def stamp_files(t):
+    _make_agrees(t, "stamp: in\n\tcat in > out; : > stamp\n", "stamp out")
+
+
+@scenario
+def equal_bytes_are_newer_all_the_same(t):
+    t.write_all({"in": "x\n", "Makefile": "b: a\n\tcat a > b\na: in\n\tcat in > a\n"})
+    for _ in range(3):
+        t.step(["make", "-s"])
+        t.sh("touch in")
+    for side in t.sides():
+        t.equal(t.run_bare(["make", "-q"], side).status, 1, "in is newer than all")
+    t.step(["make", "-s"], what="brought up to date")
+    for side in t.sides():
+        t.equal(t.run_bare(["make", "-q"], side).status, 0, "make -q")
+
+
+# --- the file behind stdout changes its name, goes, or is opened again ---
+
+def _first_into_a_file(t, script, again):
+    """SCRIPT with stdout into `log` of its tree, then, with everything as it was, into a pipe."""
+    for _ in range(2):
+        for side in t.sides():
+            with open(os.path.join(side, "log"), "wb") as out:
+                if side == t.bare:
+                    t.run_bare(["sh", "-c", script], side, out=out)
+                else:
+                    t.run(["sh", "-c", script], out=out)
+        t.same_files(f"{script} > log")
+        t.sh(again)
+    for what in ("into a pipe", "into a pipe again"):
+        t.step(script, what=f"{script}, {what}")
+        t.sh(again)
+
+
+@scenario
+def stdout_file_removed_by_the_command(t):
+    _first_into_a_file(t, "rm -f log; echo after", ": > log")
+    _first_into_a_file(t, "rm -f log; /bin/echo after", ": > log")
+
+
+@scenario
+def stdout_file_renamed_by_the_command(t):
+    _first_into_a_file(t, "mv log log2; echo after", ": > log; rm -f log2")
+
+
+@scenario
+def stdout_closed_and_opened_as_the_same_file(t):
+    _first_into_a_file(t, "exec >&-; exec > log; echo after", ": > log")
+
+
+@scenario
+def input_is_the_output(t):
+    t.write_all({"a": "a\n", "b": "b\n"})
+    for _ in range(3):
+        t.step("cat a b >> b", what="cat a b >> b")
+        t.step("sh -c 'cat a' >> a", what="a >> a")
+        t.step("cat < b > b 2> /dev/null; wc -c < b", what="< b > b")
+
+
+
+case("closed_stdout_used_for_a_file", "exec >&-; exec > out; cat in; /bin/echo more", clean="rm out", **IN)
+case("streams_exchanged", "exec 3>&1 1>&2 2>&3 3>&-; echo out; /bin/echo err >&2; cat in", **IN)
+case("process_substitution", ["bash", "-c", "diff <(cat in) <(echo one) > d; cat d"], clean="rm d", **IN)
+case("written_through_the_kernel", "python3 -c \"import os; f = os.open('in', 0); os.sendfile(1, f, 0, 99)\"",
+     harmless=QUIET, hit=None, **IN)
+case("thread_writes_while_a_child_appends", "python3 -c \"import os, subprocess, threading\n"
+     "f = os.open('out', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+     "t = threading.Thread(target=os.write, args=(f, b'thread\\n')); t.start(); t.join()\n"
+     "subprocess.run('cat in >> out', shell=True)\nos.write(f, b'parent\\n')\"", hit=None, clean="rm out", harmless=QUIET, **IN)
+
+# --- parents, children, siblings ---
+
+case("sibling_reads_what_a_sibling_made", "sh -c 'cat in > a'; sh -c 'cat a a > b'; sh -c 'sort b > c; rm a'; cat c",
+     clean="rm b c", **IN)
+case("temporary_file_between_children", "sh -c 'cat in > t'; sh -c 'wc -c < t > n'; rm t; cat n", clean="rm n", **IN)
+case("child_changes_what_its_parent_read", "cat in; sh -c 'echo three >> in'; cat in", setup="echo one > in",
+     clean="echo one > in", matter="echo two > in", again=False)
+case("child_removes_what_the_parent_listed", "ls d; sh -c 'rm d/a'; ls d | wc -l", setup="mkdir d; touch d/a d/b",
+     clean="touch d/a", matter="touch d/c", again=False)
+
+
+@scenario
+def two_writers_of_one_path(t):
+    """Neither is recorded; the command around both is."""
+    t.write("one.sh", ": > x; touch s1; while [ ! -e s2 ]; do :; done; echo a > x\n")
+    t.write("two.sh", "while [ ! -e s1 ]; do :; done; echo b > x; touch s2\n")
+    script = "sh one.sh & sh two.sh & wait; cat x; rm s1 s2"
+    report = t.step(script, hit=False)
+    t.check("raced" in report.codes(), f"no reason raced, but {report.codes()}")
+    t.sh("rm x")
+    t.step(script, hit=True, what="warm")
+
+
+@scenario
+def reader_of_what_is_being_written(t):
+    t.write("one.sh", "exec 3> x; echo a >&3; : > s1; while [ ! -e s2 ]; do :; done; echo b >&3\n")
+    t.write("two.sh", "while [ ! -e s1 ]; do :; done; cat x > seen; : > s2\n")
+    script = "sh one.sh & sh two.sh & wait; cat x seen; rm s1 s2"
+    report = t.step(script, hit=False)
+    t.check("raced" in report.codes(), f"no reason raced, but {report.codes()}")
+    t.sh("rm x seen")
+    t.step(script, hit=True, what="warm")
