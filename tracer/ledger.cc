@@ -165,6 +165,18 @@ bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactK
   return true;
 }
 
+// The facts of a hit know how many names there were when it looked, not how many before its
+// ancestor's own links.
+void Ledger::restore_link_count(const Execution& e, const FactKey& key, FactValue* value) const {
+  if (key.kind != FactKind::kIdentity || e.relinked.empty() || value->err != 0) return;
+  struct stat st {};
+  if (!S_ISREG(value->mode) || observer_.stat(key.path, &st) != 0) return;
+  const auto links = e.relinked.find({st.st_dev, st.st_ino});
+  if (links == e.relinked.end()) return;
+  value->nlink = links->second;
+  if (value->nlink <= 1) value->text.clear();
+}
+
 void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
@@ -173,6 +185,7 @@ void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
       return;
     FactKey asked = key;
     FactValue own = value;
+    restore_link_count(*a, key, &own);
     if (!after_own_writing(*a, entry, &asked, &own)) continue;
     if (ObservedFact* known = find_fact(*a, entry, asked)) {
       if (known->asker == Asker::kOther || known->asker == asker) return;  // nothing new, nor above

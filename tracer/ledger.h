@@ -111,6 +111,8 @@ class Ledger {
   ObservedFact* find_fact(Execution& e, PathEntry& entry, const store::FactKey& key);
   void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
   void hash_sample(Sample& sample);
+  void restore_link_count(const Execution& e, const store::FactKey& key,
+                          store::FactValue* value) const;
   static bool after_own_writing(const Execution& e, const PathEntry& entry, store::FactKey* key,
                                 store::FactValue* value);
   void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
