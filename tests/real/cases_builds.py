@@ -82,7 +82,7 @@ def synthetic_speed(t):
     projects.clean(t)
 
 
-@scenario(timeout=300)
+@scenario(timeout=700)
 def lua(t):
     projects.unpack(t, "lua5.4")
     t.sh("printf '*.o\\n*.a\\nsrc/lua\\nsrc/luac\\n' > .gitignore")
@@ -105,7 +105,7 @@ def lua(t):
     t.step(["src/lua", "-e", "print(6*7, _VERSION)"], what="the program again")
 
 
-@scenario(timeout=300, users=("user",))
+@scenario(timeout=700, users=("user",))
 def hello_with_configure(t):
     """autoconf's scripts: a thousand short processes, many of them sed, cat and rm."""
     projects.unpack(t, "hello", git=False)
