@@ -112,10 +112,10 @@ def hello_with_configure(t):
     t.sh("find . -exec touch -hd '2020-01-01' {} +")
     build = "mkdir -p build; cd build && ../configure -q CFLAGS=-O1 && make -s -j2 && ./hello"
     t.ignore.add("build/config.log")  # names its process, its time and its host
-    t.step(build, what="cold", hit=False, streams=False, timeout=200)
+    t.step(build, what="cold", hit=False, streams=False, timeout=400)
     t.step("build/hello", what="the program")
     shutil.rmtree(os.path.join(t.tree, "build"))
-    t.step(build, what="warm", hit=True, bare_again=False, streams=False, timeout=200)
+    t.step(build, what="warm", hit=True, bare_again=False, streams=False, timeout=400)
     t.check(b"Hello, world!" in t.done.out, "warm: the program's line is missing")
     t.sh("sed -i 's/Hello, world!/Hallo, world!/' src/hello.c")
     make = "make -C build -s -j2 && build/hello"
