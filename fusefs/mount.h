@@ -99,6 +99,9 @@ class Mount : public store::Tree {
   // publish_all, then unmounts and ends the threads. `lazy`: even when files are open (MNT_DETACH);
   // otherwise kBusy when the mount is in use.
   virtual Result<void> unmount(bool lazy) = 0;
+  // Before commands are ended because the daemon stops: what they have not finished by now stays noted,
+  // for mend_unfinished() after the mount has gone.
+  virtual void keep_unfinished() = 0;
   // False once the mount was taken away from outside (umount, fusermount3 -u).
   virtual bool alive() const = 0;
 };

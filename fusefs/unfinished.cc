@@ -32,7 +32,11 @@ UnfinishedFiles::UnfinishedFiles(std::string path) : path_(std::move(path)) {
 }
 
 UnfinishedFiles::~UnfinishedFiles() {
-  if (file_) ::unlink(path_.c_str());
+  struct stat ours {
+  }, there{};  // a newer mount may have made it anew
+  if (file_ && !kept_ && ::fstat(file_.get(), &ours) == 0 && ::stat(path_.c_str(), &there) == 0 &&
+      ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
+    ::unlink(path_.c_str());
 }
 
 int UnfinishedFiles::begin(std::string_view rel, const struct stat& st) {
@@ -63,7 +67,7 @@ int UnfinishedFiles::begin(std::string_view rel, const struct stat& st) {
 }
 
 void UnfinishedFiles::end(int slot) {
-  if (slot < 0) return;
+  if (slot < 0 || kept_) return;
   const uint32_t unused = 0;
   (void)!::pwrite(file_.get(), &unused, sizeof unused, offset_of(slot));
   const std::lock_guard lock(mutex_);

@@ -14,6 +14,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -35,6 +36,8 @@ class UnfinishedFiles {
   // The slot, or -1.
   int begin(std::string_view rel, const struct stat& st);
   void end(int slot);
+  // The daemon stops and ends its commands: from now on nothing is struck out, and the notes stay.
+  void keep() { kept_ = true; }
 
   // Removes below `tree` what the notes at `path` name and that is still the same file, then the
   // notes. Gives the names removed.
@@ -44,6 +47,7 @@ class UnfinishedFiles {
   const std::string path_;
   UniqueFd file_;
   std::mutex mutex_;
+  std::atomic<bool> kept_{false};
   std::vector<int> free_;
   int next_ = 0;
 };

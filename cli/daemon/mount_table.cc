@@ -223,12 +223,6 @@ Result<void> MountTable::take_down(
   return done;
 }
 
-void MountTable::destroy_mount(std::unique_lock<std::mutex>& lock, const EntryPtr& entry) {
-  lock.unlock();
-  entry->mount.reset();
-  lock.lock();
-}
-
 bool MountTable::unmount_now(const EntryPtr& entry) {
   std::unique_lock lock(mutex_);
   if (!entry->temporary || entry->sessions != 1 || entry->state != State::kReady) return false;
@@ -341,6 +335,21 @@ void MountTable::forget_vanished() {
   for (const EntryPtr& entry : gone) entry->mount.reset();
 }
 
+void MountTable::keep_unfinished() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [dir, entry] : entries_)
+    if (entry->state == State::kReady && entry->sessions > 0) {
+      entry->mount->keep_unfinished();
+      kept_.push_back(dir);
+    }
+}
+
+void MountTable::destroy_mount(std::unique_lock<std::mutex>& lock, const EntryPtr& entry) {
+  lock.unlock();
+  entry->mount.reset();
+  lock.lock();
+}
+
 void MountTable::remove_all() {
   std::unique_lock lock(mutex_);
   while (!entries_.empty()) {
@@ -355,6 +364,9 @@ void MountTable::remove_all() {
       entries_.erase(entry->dir);
     }
   }
+  lock.unlock();
+  for (const std::string& dir : kept_)
+    note_mended(dir, fusefs::mend_unfinished(dir, locations_.unfinished(dir)));
 }
 
 }  // namespace pcache::cli

@@ -80,8 +80,9 @@ class MountTable {
   bool empty();
   void forget_vanished();  // those that somebody unmounted behind our back
   std::optional<Clock::time_point> next_retry();
-  void retry();       // temporary mounts whose pause is over
-  void remove_all();  // the daemon stops: publishes, then unmounts, lazily where it must
+  void retry();            // temporary mounts whose pause is over
+  void keep_unfinished();  // before commands are ended because the daemon stops
+  void remove_all();       // the daemon stops: publishes, then unmounts, lazily where it must
 
  private:
   enum class State { kMounting, kReady, kUnmounting };
@@ -115,6 +116,7 @@ class MountTable {
   std::mutex mutex_;
   std::condition_variable settled_;
   std::map<std::string, EntryPtr> entries_;
+  std::vector<std::string> kept_;  // mounts whose notes stay, since their commands were ended
   std::map<std::string, std::vector<std::string>> mended_;  // by mount: names removed, not yet told
 };
 

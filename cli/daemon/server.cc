@@ -152,6 +152,7 @@ void Server::start_worker(std::shared_ptr<Channel> channel, std::function<void()
 // last, so that nobody opens the store or mounts before we are done.
 void Server::shut_down() {
   claim_->stop_listening();
+  mounts_.keep_unfinished();
   sessions_.stop(kPatience);
   {
     std::unique_lock lock(mutex_);
