@@ -74,9 +74,9 @@ case("gzip_of_stdin", "gzip -c < in > o.gz", setup="echo one > in; " + OLD + "in
      matter="touch -d 2021-01-01 in", hit=None)
 case("zip_holds_the_time", "zip -qX o.zip in", setup="echo one > in; " + OLD + "in", clean="rm o.zip",
      matter="touch -d 2021-01-01 in", again=False)
-case("ar_that_keeps_times", "ar rcU lib.a in; ar tv lib.a", hit=None, setup="echo one > in; " + OLD + "in",
+case("ar_that_keeps_times", "ar rcU lib.a in; ar tv lib.a", setup="echo one > in; " + OLD + "in",
      clean="rm lib.a", matter="touch -d 2021-01-01 in")
-case("ar_updates_a_member", "ar rc lib.a b; ar t lib.a", hit=None, setup="echo 1 > a; echo 2 > b; ar rc lib.a a; cp lib.a keep",
+case("ar_updates_a_member", "ar rc lib.a b; ar t lib.a", setup="echo 1 > a; echo 2 > b; ar rc lib.a a; cp lib.a keep",
      clean="cp keep lib.a", matter="echo 3 > b", again=False)
 
 # --- in place ---
