@@ -42,7 +42,7 @@ case("copy_if_newer", "cp -u in out; cat out", setup="echo one > in; echo mine >
 case("copy_if_absent", "cp -n in out; cat out", setup="echo one > in; echo mine > out",
      clean="[ ! -e gone ] || rm out", matter="rm out; touch gone", again=False)
 case("copies_of_all_kinds", "cp -l in hard; cp -s in soft; cp -a in arch; cp -rT d e; cp -al d f", again=False,
-     hit=None, setup="echo one > in; " + OLD + "in; mkdir d; echo x > d/x; ln -s x d/l",
+     setup="echo one > in; " + OLD + "in; mkdir d; echo x > d/x; ln -s x d/l",
      clean="rm -rf hard soft arch e f", matter="echo two > d/x")
 case("copy_into_what_became_a_directory", "cp in to; ls -d to to/* 2> /dev/null; true", again=False,
      hit=None, clean="rm -rf to; [ ! -e made ] || mkdir to", setup="echo one > in", matter="mkdir to; touch made")
