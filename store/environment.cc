@@ -186,10 +186,19 @@ bool text_shows_cwd(std::string_view text) {
   return false;
 }
 
+// Autoconf's scripts hold "$$-$RANDOM", the name of a temporary file, which is as variable as "$$"
+// is and no more, and test -n "$RANDOM", which is the same for every number.
 bool text_is_random(std::string_view text) {
+  const auto harmless = [&](size_t at) {
+    const std::string_view before = text.substr(0, at);
+    return text[at] == '$' &&
+           (before.ends_with("$$-") || before.ends_with("$$.") ||
+            (before.ends_with("-n \"") && text.substr(at).starts_with("$RANDOM\"")));
+  };
   for (const std::string_view word : {"$RANDOM", "${RANDOM", "$SRANDOM", "${SRANDOM", "RANDOM%",
                                       "RANDOM %", "(RANDOM", "EPOCHREALTIME", "EPOCHSECONDS"})
-    if (text.find(word) != std::string_view::npos) return true;
+    for (size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1))
+      if (!harmless(at)) return true;
   return false;
 }
 

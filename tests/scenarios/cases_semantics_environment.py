@@ -148,6 +148,7 @@ case("random_by_shuf", "shuf -n1 in | wc -l", setup="seq 99 > in", hit=False, co
 case("random_by_sort", "sort -R in | wc -l", setup="seq 99 > in", hit=False, code="random")
 case("random_uuid_of_the_kernel", "wc -c < /proc/sys/kernel/random/uuid", hit=False)
 case("random_of_bash", ["bash", "-c", "echo $((RANDOM < 99999)) $((SRANDOM > 0))"], hit=False)
+case("random_name_of_autoconf", ["bash", "-c", "cat in || { test -n \"$RANDOM\" && mkdir ./conf$$-$RANDOM; }"], setup="echo one > in", matter="echo two > in")
 case("time_of_day_by_program", ["date", "+%C"], hit=False, code="never")
 case("sleeping_is_nothing_to_remember", "sleep 0; cat in", setup="echo one > in", matter="echo two > in")
 
