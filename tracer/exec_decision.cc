@@ -252,7 +252,11 @@ void TracedSession::on_exec(Tid tid) {
   ::ptrace(PTRACE_GETEVENTMSG, tid.value, nullptr, &former);
   Process* process = lineage_.process(tid.value);
   if (process == nullptr) return;
+  interpreter_.drain();
   take_tree_ops();
+  if (with_hub_) interpreter_.executed(tid, *process);
+  for (const pid_t thread : process->threads)
+    if (thread != tid.value) source_->forget(Tid{thread});
   lineage_.keep_leader_only(*process);
   traced_calls_.erase(tid.value);
   process->stub.reset();
@@ -267,6 +271,7 @@ void TracedSession::on_exec(Tid tid) {
 
   const ReadImage image = images_.read(tid, process->pending_exec);
   process->pending_exec.clear();
+  process->cwd = image.info.cwd;
   describe_image(e, *process, image);
   describe_descriptors(e, *process);
   e.weak = store::make_weak_key(e.image, observer_.tree().root());

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "store/unique_fd.h"
+#include "tracer/probe_hub.h"
 #include "tracer/session.h"
 #include "tracer/syscall_table.h"
 
@@ -47,8 +48,9 @@ class FilterBuilder {
   void always(uint32_t action, int number) {
     note(seccomp_rule_add(context_.get(), action, number, 0));
   }
-  void when(uint32_t action, int number, scmp_arg_cmp condition) {
-    note(seccomp_rule_add_array(context_.get(), action, number, 1, &condition));
+  void when(uint32_t action, int number, const std::vector<scmp_arg_cmp>& all_of) {
+    note(seccomp_rule_add_array(context_.get(), action, number,
+                                static_cast<unsigned>(all_of.size()), all_of.data()));
   }
 
  private:
@@ -67,51 +69,74 @@ scmp_arg_cmp masked(unsigned arg, uint64_t mask, uint64_t value) {
 void add_open(FilterBuilder& filter, const SyscallRow& row) {
   const unsigned flags = static_cast<unsigned>(row.flags);
   for (const uint64_t bit : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC})
-    filter.when(SCMP_ACT_TRACE(1), row.number, masked(flags, bit, bit));
-  filter.when(SCMP_ACT_NOTIFY, row.number, masked(flags, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0));
+    filter.when(SCMP_ACT_TRACE(1), row.number, {masked(flags, bit, bit)});
 }
 
-void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& watched) {
+scmp_arg_cmp only_looks(const SyscallRow& row) {
+  return masked(static_cast<unsigned>(row.flags), O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0);
+}
+
+// What the hub (probe_hub.h) leaves to the filter: look-ups below a descriptor.
+void add_below_descriptor(FilterBuilder& filter, const SyscallRow& row) {
+  if (row.first.dirfd < 0) return;
+  const unsigned dirfd = static_cast<unsigned>(row.first.dirfd);
+  const scmp_arg_cmp is_descriptor = masked(dirfd, 0x80000000, 0);  // AT_FDCWD is negative
+  if (row.meaning == Meaning::kOpen) {
+    filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor, only_looks(row)});
+  } else if (row.meaning == Meaning::kStat) {
+    const unsigned flags = static_cast<unsigned>(row.flags);
+    filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor, masked(flags, AT_EMPTY_PATH, 0)});
+    filter.when(SCMP_ACT_NOTIFY, row.number, {masked(dirfd, 0xffffffff, 0)});  // fstat(0)
+  } else {
+    filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor});
+  }
+}
+
+void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& watched,
+             bool with_hub) {
+  if (row.meaning == Meaning::kOpen) add_open(filter, row);
+  if (with_hub && hub_reports(row)) return add_below_descriptor(filter, row);
   switch (row.meaning) {
     case Meaning::kOpen:
-      add_open(filter, row);
+      filter.when(SCMP_ACT_NOTIFY, row.number, {only_looks(row)});
       return;
     case Meaning::kRead:
-      filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 0));
+      filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, 0)});
       if (row.name == "lseek") {
-        filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 1));
-        filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 2));
+        filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, 1)});
+        filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, 2)});
         return;
       }
       for (const int fd : watched)
-        filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, static_cast<uint64_t>(fd)));
+        filter.when(SCMP_ACT_NOTIFY, row.number,
+                    {masked(0, 0xffffffff, static_cast<uint64_t>(fd))});
       return;
     case Meaning::kFstat:
-      filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, 0));
+      filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, 0)});
       return;
     case Meaning::kMap:
-      filter.when(SCMP_ACT_NOTIFY, row.number, masked(4, 0xffffffff, 0));
+      filter.when(SCMP_ACT_NOTIFY, row.number, {masked(4, 0xffffffff, 0)});
       return;
     case Meaning::kSend:
       // The client hands its listener over by this call, before anyone answers (cli/wire.cc).
       if (row.name != "sendmsg") break;
       filter.when(SCMP_ACT_NOTIFY, row.number,
-                  {2, SCMP_CMP_NE, MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR, 0});
+                  {{2, SCMP_CMP_NE, MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR, 0}});
       return;
     case Meaning::kPrctl:
-      filter.when(SCMP_ACT_NOTIFY, row.number, masked(0, 0xffffffff, PR_SET_DUMPABLE));
+      filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, PR_SET_DUMPABLE)});
       return;
     case Meaning::kRandom:
-      filter.when(SCMP_ACT_NOTIFY, row.number, masked(2, GRND_NONBLOCK, 0));
+      filter.when(SCMP_ACT_NOTIFY, row.number, {masked(2, GRND_NONBLOCK, 0)});
       return;
     case Meaning::kIoctl:
       for (const unsigned long request : kTerminalRequests)
-        filter.when(SCMP_ACT_NOTIFY, row.number, masked(1, 0xffffffff, request));
+        filter.when(SCMP_ACT_NOTIFY, row.number, {masked(1, 0xffffffff, request)});
       return;
     case Meaning::kDup:
       if (row.name != "fcntl") break;
       for (const unsigned command : kDupCommands)
-        filter.when(SCMP_ACT_TRACE(1), row.number, masked(1, 0xffffffff, command));
+        filter.when(SCMP_ACT_TRACE(1), row.number, {masked(1, 0xffffffff, command)});
       return;
     default:
       break;
@@ -120,14 +145,14 @@ void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& 
   if (row.trap == Trap::kTrace) filter.always(SCMP_ACT_TRACE(1), row.number);
 }
 
-Result<std::string> make_program(const std::vector<int>& given) {
+Result<std::string> make_program(const std::vector<int>& given, bool with_hub) {
   std::set<int> watched(given.begin(), given.end());
   for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
   FilterBuilder filter;
   if (!filter.ok()) return make_error(ErrorKind::kUnsupported, "cannot make a seccomp filter");
   filter.attribute(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRACE(2));
   filter.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);
-  for (const SyscallRow& row : syscall_table()) add_row(filter, row, watched);
+  for (const SyscallRow& row : syscall_table()) add_row(filter, row, watched, with_hub);
   for (int number = 0; number <= kHighestNumber; ++number)
     if (syscall_row(number).meaning == Meaning::kUnknown) filter.always(SCMP_ACT_NOTIFY, number);
   if (!filter.ok()) return system_error("cannot make a seccomp filter", filter.failure());
@@ -146,13 +171,14 @@ Result<std::string> make_program(const std::vector<int>& given) {
 }  // namespace
 
 // Making one takes milliseconds; most commands are given no descriptors.
-Result<std::string> filter_program(const std::vector<int>& given) {
+Result<std::string> filter_program(const std::vector<int>& given, bool with_hub) {
   static std::mutex lock;
-  static std::map<std::vector<int>, std::string> made;
+  static std::map<std::pair<std::vector<int>, bool>, std::string> made;
   const std::lock_guard guard(lock);
-  if (const auto known = made.find(given); known != made.end()) return known->second;
-  Result<std::string> program = make_program(given);
-  if (program) made[given] = *program;
+  const auto key = std::make_pair(given, with_hub);
+  if (const auto known = made.find(key); known != made.end()) return known->second;
+  Result<std::string> program = make_program(given, with_hub);
+  if (program) made[key] = *program;
   return program;
 }
 

@@ -161,7 +161,11 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
 void Interpreter::on_result(const CallEvent& event, int64_t result) {
   const std::lock_guard guard(lock_);
   Process* process = lineage_.process_of(event.tid.value);
-  if (process == nullptr || process->replaying || process->execution->is_session()) return;
+  if (process == nullptr || process->replaying) return;
+  const bool moves =
+      event.row->meaning == Meaning::kChdir || event.row->meaning == Meaning::kFchdir;
+  if (moves) process->cwd = proc_link(event.tid, "cwd");
+  if (moves || process->execution->is_session()) return;
   const Caller c{event.tid, *process, *process->execution};
   if (event.row->meaning == Meaning::kDup) return after_dup(c, event, result);
   const auto found = pending_.find(event.tid.value);
@@ -202,6 +206,9 @@ void Interpreter::apply(const Caller& c, ChangeKind kind, const Resolved& at, co
   Change change = make_change(c, kind, at, before);
   change.create_mode = create_mode;
   ledger_.change(c.e, change);
+  if ((kind == ChangeKind::kMoveAway || kind == ChangeKind::kRemove) && before.err == 0 &&
+      S_ISDIR(before.st.st_mode))
+    lineage_.ask_directories();
   if ((aspects_of(change) & kExistence) != 0)
     resolver_.changed(at.path, kind == ChangeKind::kMoveAway || kind == ChangeKind::kMoveOnto);
 }

@@ -386,8 +386,7 @@ void Interpreter::on_connect(const Caller& c, const CallEvent& event, bool bind)
   }
   address.sun_path[sizeof address.sun_path - 1] = '\0';
   const std::string path = address.sun_path;
-  const Resolved at =
-      resolve(c.tid, c.process, path[0] == '/' ? "/" : proc_link(c.tid, "cwd"), path, true);
+  const Resolved at = resolve(c.tid, c.process, path[0] == '/' ? "/" : cwd_of(c), path, true);
   observe_way(c.e, at);
   if (at.err != 0 && !bind)
     observe_kind(c, at);

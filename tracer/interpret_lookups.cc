@@ -1,9 +1,12 @@
 // Calls that look: open for reading, stat, access, readlink, exec, chdir, listings, attributes.
+#include <elf.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string_view>
 
 #include "tracer/interpreter.h"
@@ -211,11 +214,24 @@ void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
   if (resolved.err == 0 && store::mtime_matters(c.e.image_name)) observe_identity(c, resolved);
 }
 
+// "/dev/fd/5", told after the fact, when it may be closed: what it was can only be known of a
+// stream.
+bool Interpreter::opened_too_long_ago(const Caller& c, const Resolved& at) {
+  const int fd = std::atoi(at.path.text.c_str() + std::strlen("/proc/self/fd/"));
+  if (!fd_link(c.tid, fd).empty()) return false;
+  if (const auto tag = c.process.tags.find(fd);
+      tag == c.process.tags.end() || classify(tag->second->link) != FdKind::kNull)
+    ledger_.refuse(c.e, "stream-reopened", "", at.path.text + " was opened by name", true);
+  return true;
+}
+
 void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t flags) {
   if (nothing_new(c, event, ((flags & O_NOFOLLOW) != 0 ? 2 : 0) + ((flags & O_PATH) != 0 ? 1 : 0)))
     return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, (flags & O_NOFOLLOW) == 0);
   if (!at) return;
+  if (event.result && at->path.text.starts_with("/proc/self/fd/") && opened_too_long_ago(c, *at))
+    return;
   import_open(c, *at);
   observe_way(c.e, *at);
   switch (special(c, *at, true, false)) {
@@ -304,8 +320,26 @@ void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
   ledger_.observe(c.e, FactKey{FactKind::kLink, at->path, 0, {}}, std::move(value), asker_of(c.e));
 }
 
+// The kernel leaves the name that was given to execve in the new image.
+void Interpreter::executed(Tid tid, Process& process) {
+  const std::string vector = read_proc(tid, "auxv");
+  std::optional<std::string> name;
+  for (size_t at = 0; at + sizeof(Elf64_auxv_t) <= vector.size(); at += sizeof(Elf64_auxv_t)) {
+    Elf64_auxv_t entry;
+    std::memcpy(&entry, vector.data() + at, sizeof entry);
+    if (entry.a_type == AT_EXECFN) name = read_string(tid, RemotePtr{entry.a_un.a_val});
+  }
+  if (name && name->starts_with("/dev/fd/") && !process.pending_exec.empty()) return;  // execveat
+  CallEvent event;
+  event.tid = tid;
+  event.number = SYS_execve;
+  event.row = &syscall_row(SYS_execve);
+  event.first = std::move(name);
+  on_exec({tid, process, *process.execution}, event);
+}
+
 void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
-  c.process.pending_exec.clear();
+  if (!event.result) c.process.pending_exec.clear();  // of a failed one nothing follows
   import_other(c);
   if (!event.first) return;
   if (event.first->empty()) {  // execveat(fd, "", AT_EMPTY_PATH)
@@ -316,7 +350,8 @@ void Interpreter::on_exec(const Caller& c, const CallEvent& event) {
   }
   const std::optional<Resolved> at = resolve_arg(c, event, false, true);
   if (!at) return;
-  if (at->err == 0) c.process.pending_exec = at->path.absolute(ledger_.observer().tree().root());
+  if (at->err == 0 && !event.result)
+    c.process.pending_exec = at->path.absolute(ledger_.observer().tree().root());
   if (c.e.is_session()) return;
   observe_way(c.e, *at);
   if (at->pseudo) return;

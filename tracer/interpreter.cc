@@ -2,16 +2,53 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
+#include <ctime>
 #include <string_view>
 
 namespace pcache::tracer {
+namespace {
+
+int64_t to_ns(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
+
+// How far a file's stamp may lie before the change it tells of.
+int64_t clock_tick_ns() {
+  static const int64_t tick = [] {
+    timespec resolution{};
+    ::clock_getres(CLOCK_REALTIME_COARSE, &resolution);
+    return to_ns(resolution);
+  }();
+  return tick;
+}
+
+}  // namespace
 
 Interpreter::Interpreter(std::mutex& lock, Lineage& lineage, Ledger& ledger, Resolver& resolver,
                          Spool& spool)
     : lock_(lock), lineage_(lineage), ledger_(ledger), resolver_(resolver), spool_(spool) {}
 
+void Interpreter::drain() {
+  if (asynchronous_ == nullptr || asynchronous_->drain()) return;
+  ledger_.refuse_all("events-lost", "it looked up more than could be followed");
+}
+
+void Interpreter::on_observed(const CallEvent& event) {
+  Thread* thread = lineage_.thread(event.tid.value);
+  if (thread == nullptr) return;
+  Process& process = *thread->process;
+  thread->big_write = false;
+  if (process.replaying || process.execution->is_session()) return;
+  const Caller caller{event.tid, process, *process.execution};
+  if (event.unreadable || event.below_fd) {
+    ledger_.refuse(caller.e, "unreadable-process", "", "what it asks for can't be read", true);
+    return;
+  }
+  dispatch(caller, event);
+}
+
 Answer Interpreter::on_call(const CallEvent& event) {
   const std::lock_guard guard(lock_);
+  drain();
   Thread* thread = lineage_.thread(event.tid.value);
   if (thread == nullptr) return {};
   Process& process = *thread->process;
@@ -169,12 +206,19 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
   }
 }
 
-std::optional<std::string> Interpreter::base_of(const CallEvent& event, const PathArg& arg,
+// Kept from call to call: an event may be looked at when its process is gone already.
+const std::string& Interpreter::cwd_of(const Caller& c) const {
+  if (c.process.cwd.empty()) c.process.cwd = proc_link(c.tid, "cwd");
+  return c.process.cwd;
+}
+
+std::optional<std::string> Interpreter::base_of(const Caller& c, const CallEvent& event,
+                                                const PathArg& arg,
                                                 const std::optional<std::string>& path) const {
   if (path && path->starts_with('/')) return std::string("/");
-  if (arg.dirfd < 0) return proc_link(event.tid, "cwd");
+  if (arg.dirfd < 0) return cwd_of(c);
   const int dirfd = static_cast<int>(event.args[static_cast<size_t>(arg.dirfd)]);
-  return dirfd == AT_FDCWD ? proc_link(event.tid, "cwd") : fd_link(event.tid, dirfd);
+  return dirfd == AT_FDCWD ? cwd_of(c) : fd_link(event.tid, dirfd);
 }
 
 Resolved Interpreter::resolve(Tid tid, Process& process, const std::string& base,
@@ -218,7 +262,7 @@ std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEven
   const PathArg& arg = second ? event.row->second : event.row->first;
   const std::optional<std::string>& path = second ? event.second : event.first;
   if (!path) return std::nullopt;  // EFAULT
-  const std::optional<std::string> base = base_of(event, arg, path);
+  const std::optional<std::string> base = base_of(c, event, arg, path);
   if (arg.dirfd >= 0 && !path->starts_with('/')) {
     const int dirfd = static_cast<int>(event.args[static_cast<size_t>(arg.dirfd)]);
     refuse_inherited_users(c, dirfd, "inherited-descriptor",
@@ -226,11 +270,33 @@ std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEven
     if (dirfd == 0) stdin_used(c.process, 0);
   }
   if (!base->starts_with('/') || base->ends_with(" (deleted)")) {
-    if (!base->empty())
+    if (!base->empty() || event.result)
       ledger_.refuse(c.e, "unnamed-directory", "", "a path relative to " + *base, true);
     return std::nullopt;
   }
-  return resolve(c.tid, c.process, *base, *path, follow);
+  Resolved at = resolve(c.tid, c.process, *base, *path, follow);
+  if (event.result) check_answer(c, event, at);
+  return at;
+}
+
+// The source reports a call some milliseconds after it. What the session's own commands change they
+// change after a drain; who changed something at that very moment shows by another answer, or, if
+// it is somebody else, by a younger stamp.
+void Interpreter::check_answer(const Caller& c, const CallEvent& event, const Resolved& at) {
+  if (at.pseudo) return;
+  const auto missing = [](int64_t err) { return err == ENOENT || err == ENOTDIR; };
+  const int64_t told = *event.result < 0 ? -*event.result : 0;
+  // O_DIRECTORY finds a file, and is told ENOTDIR.
+  bool differs = missing(told) != missing(at.err) &&
+                 !(told == ENOTDIR && at.err == 0 && !S_ISDIR(at.st.st_mode));
+  if (!differs && at.err == 0 && S_ISREG(at.st.st_mode) &&
+      !ledger_.changed_by_command(c.e, at.path)) {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    const int64_t called_ns = store::realtime_ns() - (to_ns(now) - event.time_ns);
+    differs = to_ns(at.st.st_ctim) + clock_tick_ns() > called_ns;
+  }
+  if (differs) ledger_.refuse_looks(c.e, at.path);
 }
 
 std::optional<Resolved> Interpreter::resolve_fd(const Caller& c, int fd) {
@@ -249,7 +315,7 @@ bool Interpreter::nothing_new(const Caller& c, const CallEvent& event, uint64_t 
   if (!event.first) return true;
   if (event.first->starts_with("/dev/")) return false;  // opened twice is another thing than once
   if (c.e.imports) return false;                        // the order of its calls counts
-  const std::optional<std::string> base = base_of(event, event.row->first, event.first);
+  const std::optional<std::string> base = base_of(c, event, event.row->first, event.first);
   store::Hasher question;
   question.add(*base).add(*event.first).add(resolver_.generation());
   question.add(salt).add(static_cast<uint64_t>(event.row->meaning));

@@ -25,8 +25,14 @@ class Interpreter : public CallSink {
  public:
   Interpreter(std::mutex& lock, Lineage& lineage, Ledger& ledger, Resolver& resolver, Spool& spool);
 
+  // A source whose events are drained before each call that is seen as it happens.
+  void drain_first(ProbeSource* source) { asynchronous_ = source; }
+  // With the lock held: every look-up until now is accounted for, or nobody is recorded.
+  void drain();
+
   Answer on_call(const CallEvent& event) override;
   void on_result(const CallEvent& event, int64_t result) override;
+  void on_observed(const CallEvent& event) override;
 
   // --- also used by the session, with the lock held ---
   // Facts of finding a path: links crossed, directories left by "..".
@@ -44,6 +50,8 @@ class Interpreter : public CallSink {
   void environment_read(Execution& e, const store::EnvironmentReads& reads);
   // Starts watching the imports of a python image, with the directories its modules lie in.
   void watch_imports(Execution& e, Process& process);
+  // The exec of `process` succeeded; its own execution is still that of the caller.
+  void executed(Tid tid, Process& process);
   // What of its listings was no import after all becomes a full fact.
   void end_imports(Execution& e);
   Resolved resolve(Tid tid, Process& process, const std::string& base, const std::string& path,
@@ -65,12 +73,15 @@ class Interpreter : public CallSink {
 
   // interpreter.cc
   Answer dispatch(const Caller& c, const CallEvent& event);
-  std::optional<std::string> base_of(const CallEvent& event, const PathArg& arg,
+  const std::string& cwd_of(const Caller& c) const;
+  std::optional<std::string> base_of(const Caller& c, const CallEvent& event, const PathArg& arg,
                                      const std::optional<std::string>& path) const;
   std::optional<Resolved> resolve_arg(const Caller& c, const CallEvent& event, bool second,
                                       bool follow);
   std::optional<Resolved> resolve_fd(const Caller& c, int fd);
   bool nothing_new(const Caller& c, const CallEvent& event, uint64_t salt);
+  // What is there now is what an asynchronous source's call has met; else the caller is refused.
+  void check_answer(const Caller& c, const CallEvent& event, const Resolved& at);
 
   // interpret_lookups.cc
   void on_open_read(const Caller& c, const CallEvent& event, uint64_t flags);
@@ -87,6 +98,7 @@ class Interpreter : public CallSink {
   // Rule 13: true when `resolved` is python's own cache of a module.
   bool python_cache(const Caller& c, const Resolved& resolved);
   void observe_identity(const Caller& c, const Resolved& resolved);
+  bool opened_too_long_ago(const Caller& c, const Resolved& at);
   void observe_kind(const Caller& c, const Resolved& resolved);
   void observe_opened(const Caller& c, const Resolved& resolved);
 
@@ -140,6 +152,7 @@ class Interpreter : public CallSink {
   Ledger& ledger_;
   Resolver& resolver_;
   Spool& spool_;
+  ProbeSource* asynchronous_ = nullptr;
   std::unordered_map<pid_t, Pending> pending_;  // by thread
 };
 

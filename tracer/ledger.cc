@@ -572,6 +572,22 @@ void Ledger::changed_outside(const TreePath& path) {
   }
 }
 
+bool Ledger::changed_by_command(const Execution& e, const TreePath& path) const {
+  for (const Execution* a = &e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(path);
+    if (entry != a->paths.end() && entry->second.changed != 0) return true;
+  }
+  return false;
+}
+
+void Ledger::refuse_looks(Execution& e, const TreePath& path) {
+  for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(path);
+    if (entry != a->paths.end() && entry->second.changed != 0) return;
+    refuse(*a, "raced", path.text, "it was changed at the moment it was looked up", false);
+  }
+}
+
 void Ledger::bind_to_root(Execution& e, const std::string& reason) {
   for (Execution* a = &e; !a->is_session(); a = a->parent)
     if (a->root_reason.empty()) a->root_reason = reason;

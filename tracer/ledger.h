@@ -96,6 +96,11 @@ class Ledger {
   // The record of `e` and its open ancestors holds for this root only.
   void bind_to_root(Execution& e, const std::string& reason);
 
+  // Of `e` or an ancestor's tree.
+  bool changed_by_command(const Execution& e, const TreePath& path) const;
+  // What `e` looked up is not what is there: nobody is recorded, up to the one whose tree changed
+  // it.
+  void refuse_looks(Execution& e, const TreePath& path);
   // Somebody who is not traced changed `path`.
   void changed_outside(const TreePath& path);
 

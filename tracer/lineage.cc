@@ -1,5 +1,7 @@
 #include "tracer/lineage.h"
 
+#include "tracer/tracee.h"
+
 namespace pcache::tracer {
 
 Process* Lineage::process(pid_t pid) {
@@ -66,6 +68,10 @@ std::vector<pid_t> Lineage::pids() const {
   std::vector<pid_t> pids;
   for (const auto& [pid, process] : processes_) pids.push_back(pid);
   return pids;
+}
+
+void Lineage::ask_directories() {
+  for (auto& [pid, process] : processes_) process->cwd = proc_link(Tid{pid}, "cwd");
 }
 
 }  // namespace pcache::tracer

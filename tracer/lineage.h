@@ -41,6 +41,7 @@ struct Process {
   std::set<pid_t> threads;
   std::map<int, std::shared_ptr<StreamTag>> tags;  // by descriptor
   std::map<int, std::string> inherited;            // descriptors above 2 given at exec: links
+  std::string cwd;                                 // "": to be asked for
   std::string pending_exec;     // absolute canonical path named by the last execve
   std::optional<StubRun> stub;  // being skipped
   bool replaying = false;
@@ -68,6 +69,8 @@ class Lineage {
   size_t size() const { return processes_.size(); }
   bool contains(pid_t tid) const { return threads_.contains(tid); }
   std::vector<pid_t> pids() const;
+  // A directory was renamed or removed: asks again where processes are.
+  void ask_directories();
   // From any thread: waits for no lock that is held while anything waits.
   bool has_thread(pid_t tid) const;
 

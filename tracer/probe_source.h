@@ -2,8 +2,8 @@
 //
 // A source decodes a call into a CallEvent and hands it to the CallSink. The seccomp source is
 // synchronous: the thread waits until the sink has returned, so values are those of the moment of
-// the call. An asynchronous one (a ring buffer) reports calls after the fact, with their result and
-// time; the same events fit.
+// the call. The eBPF source (hub_source.h) reports look-ups after the fact, with their result and
+// time, and leaves the rest to a seccomp source.
 #pragma once
 
 #include <array>
@@ -28,7 +28,10 @@ struct CallEvent {
   std::optional<std::string> first, second;  // the row's path arguments, where they could be read
   bool unreadable = false;                   // the caller refuses to be read
   bool foreign = false;                      // another architecture's call
-  std::optional<int64_t> result;             // asynchronous sources know it at once
+  // Of asynchronous sources:
+  std::optional<int64_t> result;
+  int64_t time_ns = 0;    // CLOCK_MONOTONIC, as the call returned
+  bool below_fd = false;  // relative to a descriptor that may be another by now
 };
 
 // Reads the row's path arguments out of the caller's memory. With no lock held.
@@ -46,14 +49,21 @@ class CallSink {
   virtual Answer on_call(const CallEvent& event) = 0;
   // After a Trap::kTrace call.
   virtual void on_result(const CallEvent& event, int64_t result) = 0;
+  // Of an asynchronous source: the call has returned. With the session's lock held.
+  virtual void on_observed(const CallEvent& event) = 0;
 };
 
 class ProbeSource {
  public:
   virtual ~ProbeSource() = default;
   virtual const char* name() const = 0;
-  // Everything that happened before now has been given to the sink. Synchronous: nothing to do.
-  virtual void drain() = 0;
+  // Everything that happened before now has been given to the sink. With the session's lock held.
+  // False: something was lost, and nobody knows whose it was. Synchronous: nothing to do.
+  virtual bool drain() = 0;
+  // A thread of the session begins, before its first instruction, or has ended. False: it cannot be
+  // watched.
+  virtual bool watch(Tid tid) = 0;
+  virtual void forget(Tid tid) = 0;
 };
 
 // Answers the notifications of a seccomp listener on a thread of its own until the last process
@@ -63,7 +73,9 @@ class SeccompSource : public ProbeSource {
   SeccompSource(UniqueFd listener, CallSink& sink);
   ~SeccompSource() override;
   const char* name() const override { return "seccomp"; }
-  void drain() override {}
+  bool drain() override { return true; }
+  bool watch(Tid) override { return true; }  // the filter is inherited
+  void forget(Tid) override {}
 
  private:
   void loop();

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "tracer/hub_source.h"
 #include "tracer/traced_session.h"
 
 namespace pcache::tracer {
@@ -58,7 +59,8 @@ const char* outcome_name(Outcome outcome) {
   return "?";
 }
 
-TracedSession::TracedSession(store::Tree& tree, store::Store& store, SessionOptions options)
+TracedSession::TracedSession(store::Tree& tree, store::Store& store, SessionOptions options,
+                             std::unique_ptr<ProbeHub::Feed> feed)
     : options_(std::move(options)),
       store_(store),
       observer_(tree, store),
@@ -68,14 +70,17 @@ TracedSession::TracedSession(store::Tree& tree, store::Store& store, SessionOpti
       interpreter_(lock_, lineage_, ledger_, resolver_, spool_),
       recorder_(ledger_, spool_),
       images_(observer_),
+      feed_(std::move(feed)),
+      with_hub_(feed_ != nullptr),
       daemon_is_root_(::geteuid() == 0) {
   report_.command = options_.command;
 }
 
 std::unique_ptr<Session> Session::create(store::Tree& tree, store::Store* store,
-                                         SessionOptions options) {
+                                         SessionOptions options,
+                                         std::unique_ptr<ProbeHub::Feed> feed) {
   if (store == nullptr) return nullptr;
-  return std::make_unique<TracedSession>(tree, *store, std::move(options));
+  return std::make_unique<TracedSession>(tree, *store, std::move(options), std::move(feed));
 }
 
 Result<void> TracedSession::seize(pid_t client) {
@@ -101,10 +106,18 @@ Result<void> TracedSession::run(pid_t client, const std::function<Result<UniqueF
   started_ns_ = monotonic_now_ns();
   {
     const std::lock_guard guard(lock_);
-    Process& process = lineage_.add_process(client, ledger_.session());
-    (void)process;
+    lineage_.add_process(client, ledger_.session());
   }
-  source_ = std::make_unique<SeccompSource>(std::move(*listener), interpreter_);
+  auto synchronous = std::make_unique<SeccompSource>(std::move(*listener), interpreter_);
+  if (feed_) {
+    source_ =
+        std::make_unique<HubSource>(std::move(feed_), std::move(synchronous), interpreter_, lock_);
+    const std::lock_guard guard(lock_);
+    interpreter_.drain_first(source_.get());
+  } else {
+    source_ = std::move(synchronous);
+  }
+  watch(Tid{client});
   release();
   loop(client, finished);
   source_.reset();
@@ -195,6 +208,10 @@ void TracedSession::on_stop(Tid tid, int status) {
   on_signal_stop(tid, signal);
 }
 
+void TracedSession::watch(Tid tid) {
+  if (!source_->watch(tid)) ledger_.refuse_all("events-lost", "a thread could not be followed");
+}
+
 void TracedSession::on_new_child(Tid parent, int event) {
   unsigned long message = 0;
   if (::ptrace(PTRACE_GETEVENTMSG, parent.value, nullptr, &message) != 0) return;
@@ -214,8 +231,10 @@ void TracedSession::on_new_child(Tid parent, int event) {
     Process& process = lineage_.add_process(child.value, *owner->execution);
     process.tags = owner->tags;
     process.inherited = owner->inherited;
+    process.cwd = owner->cwd;
     ++process.execution->live;
   }
+  watch(child);
   if (early_children_.erase(child.value) != 0) resume(child);
 }
 
@@ -235,6 +254,7 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
       }
       if (signal == SIGPIPE)
         interpreter_.writing_failed(*thread, "stream-closed", "nobody read what it wrote");
+      if (thread->big_write) interpreter_.drain();  // it may have done other things since
       if (thread->big_write)
         interpreter_.writing_failed(*thread, "stream-uncertain",
                                     "a signal came while it was writing");
@@ -304,6 +324,8 @@ void TracedSession::take_tree_ops() {
 
 void TracedSession::on_exit(Tid tid, int status, uint64_t cpu_ns) {
   const std::lock_guard guard(lock_);
+  interpreter_.drain();
+  source_->forget(tid);
   take_tree_ops();
   traced_calls_.erase(tid.value);
   early_children_.erase(tid.value);
@@ -331,6 +353,7 @@ void TracedSession::adopt_orphans() {
     ledger_.refuse_all("lineage-lost", "a process was killed while it forked");
     lineage_.add_process(tid.value, ledger_.session());
     ++ledger_.session().live;
+    watch(tid);
     resume(tid);
   }
 }
@@ -367,7 +390,7 @@ void TracedSession::close_if_ended(Execution* e) {
 }
 
 void TracedSession::finish_execution(Execution& e) {
-  source_->drain();
+  interpreter_.drain();
   interpreter_.end_imports(e);
   if (!e.hit) {
     const int code = exit_code(e.status);

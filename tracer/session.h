@@ -22,6 +22,7 @@
 #include "store/store.h"
 #include "store/tree.h"
 #include "store/unique_fd.h"
+#include "tracer/probe_hub.h"
 
 namespace pcache::tracer {
 
@@ -67,7 +68,8 @@ struct SessionOptions {
 // The classic BPF program (an array of struct sock_filter as bytes) the client installs with
 // seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) once it is seized.
 // `given`: descriptors above 2 the command is started with; reading them is reported.
-Result<std::string> filter_program(const std::vector<int>& given);
+// `with_hub`: what a hub reports (probe_hub.h) passes.
+Result<std::string> filter_program(const std::vector<int>& given, bool with_hub);
 // Those of a process that survive an exec.
 std::vector<int> given_descriptors(pid_t pid);
 
@@ -75,8 +77,10 @@ class Session {
  public:
   // `store` may be null: everything runs uncached, with a warning. Tree and store outlive the
   // session.
+  // `feed`: where look-ups come from, or null for a filter that reports them too.
   static std::unique_ptr<Session> create(store::Tree& tree, store::Store* store,
-                                         SessionOptions options);
+                                         SessionOptions options,
+                                         std::unique_ptr<ProbeHub::Feed> feed);
   virtual ~Session() = default;
 
   // `seized` must bound its wait for the client (5 s); its error detaches and is returned.
@@ -93,6 +97,8 @@ class Session {
   virtual bool is_traced(pid_t tid) const = 0;
   // From another thread, when the daemon stops: sends the tracees `signal`.
   virtual void signal_all(int signal) = 0;
+  // "ebpf" or "seccomp".
+  virtual const char* probe_source() const = 0;
   // One line for `status`: processes alive, executions open, hits so far.
   virtual std::string status_line() const = 0;
 };

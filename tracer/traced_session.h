@@ -27,7 +27,8 @@ namespace pcache::tracer {
 
 class TracedSession : public Session {
  public:
-  TracedSession(store::Tree& tree, store::Store& store, SessionOptions options);
+  TracedSession(store::Tree& tree, store::Store& store, SessionOptions options,
+                std::unique_ptr<ProbeHub::Feed> feed);
 
   Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
                    const std::function<void()>& release,
@@ -36,6 +37,7 @@ class TracedSession : public Session {
   bool is_traced(pid_t tid) const override { return lineage_.has_thread(tid); }
   void signal_all(int signal) override;
   std::string status_line() const override;
+  const char* probe_source() const override { return with_hub_ ? "ebpf" : "seccomp"; }
 
  private:
   // --- session.cc: the loop ---
@@ -54,6 +56,7 @@ class TracedSession : public Session {
   void close_if_ended(Execution* e);
   void finish_execution(Execution& e);
   SessionReport make_report() const;
+  void watch(Tid tid);   // from its next call on
   void take_tree_ops();  // before a thread is forgotten, and before a record is made
 
   // --- exec_decision.cc ---
@@ -79,6 +82,8 @@ class TracedSession : public Session {
   Interpreter interpreter_;
   Recorder recorder_;
   ImageReader images_;
+  std::unique_ptr<ProbeHub::Feed> feed_;  // until run() makes a source of it
+  const bool with_hub_;
   std::unique_ptr<ProbeSource> source_;
 
   struct TreeOperation {

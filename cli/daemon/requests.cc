@@ -49,7 +49,7 @@ void Server::serve(const std::shared_ptr<Channel>& channel, pid_t peer) {
       continue;
     }
     if (op == "run") {
-      handle_run({mounts_, sessions_, store_}, *channel, std::move(*request), peer);
+      handle_run({mounts_, sessions_, store_, probes_}, *channel, std::move(*request), peer);
       store_.keep_limits();
       return;
     }
@@ -140,7 +140,7 @@ Json Server::status() {
           {"pid", ::getpid()},
           {"version", PCACHE_VERSION},
           {"uptime_s", uptime.count()},
-          {"probe_source", "seccomp"},
+          {"probe_source", probes_.description()},
           {"store", locations_.store()},
           {"store_problem", store_.problem()},
           {"mounts", mounts},

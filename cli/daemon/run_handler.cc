@@ -33,6 +33,7 @@ class Run {
   const std::string root_;
   UniqueFd stderr_, report_;
   std::shared_ptr<store::Store> store_;
+  bool with_hub_ = false;
 };
 
 Run::Run(const RunServices& services, Channel& channel, Message request, pid_t client)
@@ -67,7 +68,7 @@ void Run::perform() {
 
 Result<UniqueFd> Run::ask_for_filter() {
   PCACHE_ASSIGN(const std::string program,
-                tracer::filter_program(tracer::given_descriptors(client_)));
+                tracer::filter_program(tracer::given_descriptors(client_), with_hub_));
   const std::vector<uint8_t> bytes(program.begin(), program.end());
   PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
   PCACHE_ASSIGN(Message answer, channel_.receive(kFilterTimeoutMs));
@@ -85,7 +86,9 @@ void Run::trace(const MountTable::Lease& lease) {
   TreeDispatcher::Attachment* others = nullptr;  // set before anything runs
   options.replayed = [&others](const std::string& rel) { others->replayed(rel); };
   mount.invalidate_all();
-  const auto session = tracer::Session::create(mount, store_.get(), options);
+  auto feed = services_.probes.open();
+  with_hub_ = feed != nullptr;
+  const auto session = tracer::Session::create(mount, store_.get(), options, std::move(feed));
   if (!services_.sessions.add(session.get(), client_, root_, options.command)) {
     return refuse("the daemon is stopping", /*uncached=*/true);
   }

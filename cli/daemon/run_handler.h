@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "cli/daemon/mount_table.h"
+#include "cli/daemon/probe_holder.h"
 #include "cli/daemon/session_table.h"
 #include "cli/daemon/store_holder.h"
 #include "cli/wire.h"
@@ -16,6 +17,7 @@ struct RunServices {
   MountTable& mounts;
   SessionTable& sessions;
   StoreHolder& store;
+  ProbeHolder& probes;
 };
 
 // Returns when the command and all its descendants have ended.

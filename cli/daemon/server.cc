@@ -45,6 +45,7 @@ void Server::wake() {
 void Server::run() {
   log_line(
       fmt::format("pcached {} serves {} at {}", PCACHE_VERSION, locations_.dir, locations_.socket));
+  start_worker(nullptr, [this] { probes_.load(); });
   while (true) {
     struct pollfd events[] = {{claim_->listener(), POLLIN, 0},
                               {signals_.get(), POLLIN, 0},

@@ -19,6 +19,7 @@
 
 #include "cli/daemon/claim.h"
 #include "cli/daemon/mount_table.h"
+#include "cli/daemon/probe_holder.h"
 #include "cli/daemon/session_table.h"
 #include "cli/daemon/store_holder.h"
 #include "cli/wire.h"
@@ -62,6 +63,7 @@ class Server {
   MountTable mounts_;
   SessionTable sessions_;
   StoreHolder store_;
+  ProbeHolder probes_;
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable worker_ended_;

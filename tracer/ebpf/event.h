@@ -1,0 +1,49 @@
+/* What the BPF program and the daemon tell each other. C and C++. */
+#ifndef PCACHE_TRACER_EBPF_EVENT_H
+#define PCACHE_TRACER_EBPF_EVENT_H
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+enum {
+  PCACHE_CALLS = 1024,      /* system-call numbers below this are looked up */
+  PCACHE_SESSIONS = 64,     /* slots; slot 0 is nobody's */
+  PCACHE_TEXT = 4096,       /* PATH_MAX */
+  PCACHE_THREADS = 1 << 16, /* traced at once */
+};
+
+/* What is reported of a call. */
+enum pcache_call_kind {
+  PCACHE_CALL_NONE = 0,
+  PCACHE_CALL_LOOK = 1, /* stat, access, readlink */
+  PCACHE_CALL_OPEN = 2, /* unless it can change something: the filter stops those */
+  PCACHE_CALL_EXEC = 3, /* when it fails: the tracer sees the others */
+};
+
+/* Positions of arguments; 255: there is none. */
+struct pcache_call {
+  __u8 kind;
+  __u8 path;
+  __u8 dirfd;
+  __u8 flags;
+};
+
+enum pcache_event_flag {
+  PCACHE_EVENT_UNREADABLE = 1, /* the path could not be read, or was cut */
+  PCACHE_EVENT_BELOW_FD = 2,   /* relative to a descriptor that may be another by now */
+};
+
+struct pcache_event {
+  __u64 time_ns; /* CLOCK_MONOTONIC, as the call returns */
+  __s64 result;
+  __u64 args[4];
+  __u32 tid;
+  __u16 session;
+  __u16 number;
+  __u16 flags;
+  __u16 size; /* of text, without a NUL */
+  char text[PCACHE_TEXT];
+};
+
+#endif

@@ -1,0 +1,123 @@
+// Reports the look-ups and opens of traced threads as they return. See ebpf_hub.h.
+//
+// A raw tracepoint needs neither the kernel's type information nor tracefs. At sys_exit the
+// arguments still stand in the registers, and the pages of the path are there, as the kernel itself
+// has just read them: one probe a call is enough.
+#include <linux/types.h>
+//
+#include <asm/ptrace.h>
+#include <asm/unistd.h>
+#include <bpf/bpf_helpers.h>
+#include <linux/bpf.h>
+#include <linux/fcntl.h>
+
+#include "event.h"
+
+#define BEFORE_TEXT __builtin_offsetof(struct pcache_event, text)
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, PCACHE_THREADS);
+  __type(key, __u32);    // thread id
+  __type(value, __u32);  // session slot
+} threads SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, PCACHE_CALLS);
+  __type(key, __u32);
+  __type(value, struct pcache_call);
+} calls SEC(".maps");
+
+// Events that found no room, by session slot.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, PCACHE_SESSIONS);
+  __type(key, __u32);
+  __type(value, __u64);
+} lost SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 20);  // bytes; the loader says how many
+} ring SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct pcache_event);
+} scratch SEC(".maps");
+
+static __always_inline __u64 argument(const __u64 args[6], __u8 position) {
+  switch (position) {
+    case 0:
+      return args[0];
+    case 1:
+      return args[1];
+    case 2:
+      return args[2];
+    default:
+      return args[3];
+  }
+}
+
+SEC("raw_tracepoint/sys_exit")
+int on_call(struct bpf_raw_tracepoint_args* context) {
+  __u32 tid = (__u32)bpf_get_current_pid_tgid();
+  const __u32* session = bpf_map_lookup_elem(&threads, &tid);
+  if (!session) return 0;
+
+  struct pt_regs regs;
+  if (bpf_probe_read_kernel(&regs, sizeof regs, (const void*)context->args[0]) != 0) return 0;
+  __u32 number = (__u32)regs.orig_rax;
+  const struct pcache_call* call = bpf_map_lookup_elem(&calls, &number);
+  if (!call || call->kind == PCACHE_CALL_NONE) return 0;
+  const __s64 result = (__s64)context->args[1];
+  if (call->kind == PCACHE_CALL_EXEC && result == 0) return 0;
+
+  const __u64 args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
+  const __u64 flags = call->flags == 255 ? 0 : argument(args, call->flags);
+  if (call->kind == PCACHE_CALL_OPEN && (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0)
+    return 0;
+  __u16 told = 0;
+  if (call->dirfd != 255 && (__s32)argument(args, call->dirfd) >= 0) {
+    // The filter stops these, but for what fstat() is made of.
+    if (call->kind != PCACHE_CALL_LOOK || (flags & AT_EMPTY_PATH) == 0) return 0;
+    told = PCACHE_EVENT_BELOW_FD;
+  }
+
+  __u32 zero = 0;
+  struct pcache_event* event = bpf_map_lookup_elem(&scratch, &zero);
+  if (!event) return 0;
+  long size =
+      bpf_probe_read_user_str(event->text, PCACHE_TEXT, (const void*)argument(args, call->path));
+  if (told != 0 && size == 1) return 0;  // fstat()
+  if (size <= 0 || size >= PCACHE_TEXT) {
+    if (result == -14) return 0;  // EFAULT: the kernel could not read it either
+    told |= PCACHE_EVENT_UNREADABLE;
+    size = 1;
+  }
+  event->time_ns = bpf_ktime_get_ns();
+  event->result = result;
+  event->args[0] = args[0];
+  event->args[1] = args[1];
+  event->args[2] = args[2];
+  event->args[3] = args[3];
+  event->tid = tid;
+  event->session = (__u16)*session;
+  event->number = (__u16)number;
+  event->flags = told;
+  event->size = (__u16)(size - 1);
+  const __u64 length = BEFORE_TEXT + ((__u64)size & (PCACHE_TEXT - 1));
+  if (bpf_ringbuf_output(&ring, event, length, BPF_RB_NO_WAKEUP) != 0) {
+    __u32 slot = *session;
+    __u64* count = bpf_map_lookup_elem(&lost, &slot);
+    if (count) __sync_fetch_and_add(count, 1);
+  }
+  return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
