@@ -85,4 +85,13 @@ bool is_dead(const std::string& dir) {
   return dead.wait_for(kPatience) == std::future_status::ready && dead.get();
 }
 
+bool dies_soon(const std::string& dir) {
+  constexpr auto kStep = std::chrono::milliseconds(50);
+  for (auto left = std::chrono::seconds(3) / kStep; left > 0; --left) {
+    if (is_dead(dir)) return true;
+    std::this_thread::sleep_for(kStep);
+  }
+  return false;
+}
+
 }  // namespace pcache::cli

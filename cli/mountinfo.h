@@ -27,5 +27,8 @@ std::optional<MountEntry> pcache_mount_of(const std::string& path);
 // A path in a mount whose daemon is gone: everything there fails with ENOTCONN. Asks the daemon of
 // a live mount, so pcached must not ask for a mount of its own.
 bool is_dead(const std::string& path);
+// A killed daemon's mount lives on while the kernel takes its memory down: waits up to three
+// seconds for it to be dead.
+bool dies_soon(const std::string& dir);
 
 }  // namespace pcache::cli

@@ -68,6 +68,14 @@ int unmount(const Channel& channel, const std::string& dir, bool lazy) {
   return 1;
 }
 
+int clear_dead(const Locations& locations, const std::string& dir) {
+  if (auto cleared = clear_dead_mounts(locations, dir); !cleared) {
+    return fail(cleared.error().to_string());
+  }
+  fmt::print("Cleared the dead mount {}.\n", printable(dir));
+  return 0;
+}
+
 // All mounts, dead ones too; then the daemon, unless commands still run under it.
 int unmount_all(const Locations& locations, bool lazy) {
   std::vector<std::string> dead;
@@ -117,13 +125,7 @@ int umount_command(const UmountArguments& arguments) {
 
   // By name first: what is asked for may be dead, and then nothing in it answers.
   const auto mount = pcache_mount_of(absolute_path(arguments.dir));
-  if (mount && is_dead(mount->dir)) {
-    if (auto cleared = clear_dead_mounts(*locations, mount->dir); !cleared) {
-      return fail(cleared.error().to_string());
-    }
-    fmt::print("Cleared the dead mount {}.\n", printable(mount->dir));
-    return 0;
-  }
+  if (mount && is_dead(mount->dir)) return clear_dead(*locations, mount->dir);
   std::string dir;
   if (!arguments.dir.empty()) {
     const auto real = real_directory(*locations, arguments.dir);
@@ -137,7 +139,10 @@ int umount_command(const UmountArguments& arguments) {
   if (::chdir("/") != 0) return fail("cannot change to /");  // or this process keeps it busy itself
   auto connection = connect_running(*locations);
   if (!connection) return fail(connection.error().to_string());
-  if (!*connection) return fail(printable(dir) + " is not mounted: no daemon runs");
+  if (!*connection) {
+    if (mount && mount->dir == dir && dies_soon(dir)) return clear_dead(*locations, dir);
+    return fail(printable(dir) + " is not mounted: no daemon runs");
+  }
   return unmount((*connection)->channel, dir, arguments.lazy);
 }
 

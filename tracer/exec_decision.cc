@@ -193,6 +193,7 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
   for (int fd = 0; fd <= 2; ++fd)
     if (!tags.contains(fd)) e.image.shape[fd] = store::StreamShape::kClosed;
   process.tags = std::move(tags);
+  interpreter_.mark_descriptors(process);
 }
 
 void TracedSession::describe_image(Execution& e, Process& process, const ReadImage& image) {

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -76,26 +77,48 @@ scmp_arg_cmp only_looks(const SyscallRow& row) {
   return masked(static_cast<unsigned>(row.flags), O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0);
 }
 
-// What the hub (probe_hub.h) leaves to the filter: look-ups below a descriptor.
-void add_below_descriptor(FilterBuilder& filter, const SyscallRow& row) {
-  if (row.first.dirfd < 0) return;
-  const unsigned dirfd = static_cast<unsigned>(row.first.dirfd);
+// What the hub (probe_hub.h) leaves to the filter: look-ups below a descriptor, what happens on
+// standard streams, what changes a terminal.
+bool add_beside_hub(FilterBuilder& filter, const SyscallRow& row) {
+  const auto is = [](unsigned arg, uint64_t value) { return masked(arg, 0xffffffff, value); };
+  const unsigned dirfd = static_cast<unsigned>(std::max<int>(row.first.dirfd, 0));
   const scmp_arg_cmp is_descriptor = masked(dirfd, 0x80000000, 0);  // AT_FDCWD is negative
+  switch (hub_share(row)) {
+    case HubShare::kNothing:
+      return false;
+    case HubShare::kWhole:
+    case HubShare::kClose:
+      return true;
+    case HubShare::kTerminal:
+      for (const unsigned long request : kTerminalRequests)
+        if (request != TCGETS) filter.when(SCMP_ACT_NOTIFY, row.number, {is(1, request)});
+      return true;
+    case HubShare::kDescriptors:
+      filter.when(SCMP_ACT_NOTIFY, row.number, {is(0, 0)});
+      if (row.meaning == Meaning::kRead && row.name != "lseek") return true;
+      filter.when(SCMP_ACT_NOTIFY, row.number, {is(0, 1)});
+      filter.when(SCMP_ACT_NOTIFY, row.number, {is(0, 2)});
+      return true;
+    case HubShare::kPaths:
+      break;
+  }
+  if (row.first.dirfd < 0) return true;
   if (row.meaning == Meaning::kOpen) {
     filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor, only_looks(row)});
   } else if (row.meaning == Meaning::kStat) {
     const unsigned flags = static_cast<unsigned>(row.flags);
     filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor, masked(flags, AT_EMPTY_PATH, 0)});
-    filter.when(SCMP_ACT_NOTIFY, row.number, {masked(dirfd, 0xffffffff, 0)});  // fstat(0)
+    filter.when(SCMP_ACT_NOTIFY, row.number, {is(dirfd, 0)});  // fstat(0)
   } else {
     filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor});
   }
+  return true;
 }
 
 void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& watched,
              bool with_hub) {
   if (row.meaning == Meaning::kOpen) add_open(filter, row);
-  if (with_hub && hub_reports(row)) return add_below_descriptor(filter, row);
+  if (with_hub && add_beside_hub(filter, row)) return;
   switch (row.meaning) {
     case Meaning::kOpen:
       filter.when(SCMP_ACT_NOTIFY, row.number, {only_looks(row)});

@@ -23,6 +23,7 @@ class HubSource : public ProbeSource {
   bool drain() override;
   bool watch(Tid tid) override { return feed_->watch(tid.value); }
   void forget(Tid tid) override { feed_->forget(tid.value); }
+  void mark(pid_t pid, uint64_t descriptors) override { feed_->mark(pid, descriptors); }
 
  private:
   void drain_now_and_then();

@@ -31,10 +31,15 @@ constexpr uint64_t kCopyBytes = 1 << 20;
 
 void Interpreter::refuse_stream_users(const Caller& c, int fd, const std::string& code,
                                       const std::string& detail) {
-  const std::shared_ptr<StreamTag> tag = stream_of(c, fd);
-  if (!tag || classify(tag->link) == FdKind::kNull) return;
+  if (const std::shared_ptr<StreamTag> tag = stream_of(c, fd))
+    refuse_tag_users(c, *tag, code, detail);
+}
+
+void Interpreter::refuse_tag_users(const Caller& c, const StreamTag& tag, const std::string& code,
+                                   const std::string& detail) {
+  if (classify(tag.link) == FdKind::kNull) return;
   Execution* a = &c.e;
-  for (const StreamTag* t = tag.get(); t != nullptr; t = t->parent.get()) {
+  for (const StreamTag* t = &tag; t != nullptr; t = t->parent.get()) {
     while (!a->is_session() && a->id != t->execution) a = a->parent;
     if (a->is_session()) return;
     ledger_.refuse(*a, code, "", detail, false);
@@ -204,6 +209,35 @@ void Interpreter::on_write(const Caller& c, const CallEvent& event) {
   written(c, fd, pieces);
 }
 
+// Whether it still is what it was can't be asked any more; the source knows when it is closed.
+void Interpreter::written_above(const Caller& c, int fd) {
+  const std::string detail = "it wrote to descriptor " + std::to_string(fd);
+  if (const auto tag = c.process.tags.find(fd); tag != c.process.tags.end())
+    refuse_tag_users(c, *tag->second, "stream-uncertain", detail + ", a copy of a standard one");
+  const auto given = c.process.inherited.find(fd);
+  if (given == c.process.inherited.end()) return;
+  const std::string link = given->second;
+  for (Execution* a = &c.e; !a->is_session() && a->inherited.contains(link); a = a->parent)
+    ledger_.refuse(*a, "writes-inherited", "", detail + ", " + link, false);
+}
+
+void Interpreter::forget_descriptor(Process& process, int fd) {
+  process.tags.erase(fd);
+  process.inherited.erase(fd);
+}
+
+void Interpreter::mark_descriptors(const Process& process) {
+  if (asynchronous_ == nullptr) return;
+  constexpr int kLastMark = 63;  // stands for all from there on
+  uint64_t marks = 0;
+  const auto mark = [&](int fd) {
+    if (fd > 2) marks |= uint64_t{1} << std::min(fd, kLastMark);
+  };
+  for (const auto& [fd, tag] : process.tags) mark(fd);
+  for (const auto& [fd, link] : process.inherited) mark(fd);
+  asynchronous_->mark(process.pid, marks);
+}
+
 void Interpreter::on_send(const Caller& c, const CallEvent& event) {
   const int fd = static_cast<int>(event.args[0]);
   uint64_t address = 0;
@@ -258,6 +292,7 @@ void Interpreter::after_dup(const Caller& c, const CallEvent& event, int64_t res
   if (moved && moved->number == 0 && to > 2 && !seen) stdin_used(c.process, from);
   if (moved) c.process.tags[to] = std::move(moved);
   if (!link.empty()) c.process.inherited[to] = std::move(link);
+  if (to > 2) mark_descriptors(c.process);
 }
 
 void Interpreter::stdin_used(Process& process, int fd) {
@@ -348,8 +383,9 @@ void Interpreter::stdin_examined(const Caller& c) {
 void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
   const int fd = static_cast<int>(event.args[0]);
   const auto found = c.process.tags.find(fd);
-  const std::string link = fd_link(c.tid, fd);
-  const bool terminal = classify(link) == FdKind::kTerminal;
+  const std::string link =
+      event.result && found != c.process.tags.end() ? found->second->link : fd_link(c.tid, fd);
+  const bool terminal = event.result ? *event.result == 0 : classify(link) == FdKind::kTerminal;
   if ((event.args[1] & 0xffffffff) == FIONREAD) {
     stdin_used(c.process, fd);
     return;

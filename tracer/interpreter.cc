@@ -43,6 +43,20 @@ void Interpreter::on_observed(const CallEvent& event) {
     ledger_.refuse(caller.e, "unreadable-process", "", "what it asks for can't be read", true);
     return;
   }
+  const bool worked = *event.result >= 0;
+  switch (event.row->meaning) {
+    case Meaning::kHarmless:  // close
+      return forget_descriptor(process, static_cast<int>(event.args[0]));
+    case Meaning::kWrite:
+    case Meaning::kWriteV:
+      if (worked) written_above(caller, static_cast<int>(event.args[0]));
+      return;
+    case Meaning::kOpen:
+      if (worked) forget_descriptor(process, static_cast<int>(*event.result));  // it was free
+      break;
+    default:
+      break;
+  }
   dispatch(caller, event);
 }
 
@@ -115,8 +129,7 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
     case Meaning::kGetCwd:
       // A shell asks where PWD does not say; whether it tells anyone, its script says.
       if (!store::ignores_cwd(c.e.image_name) && !store::is_shell(c.e.image_name) &&
-          store::TreePath::from_absolute(proc_link(c.tid, "cwd"), ledger_.observer().tree().root())
-              .in_root())
+          store::TreePath::from_absolute(cwd_of(c), ledger_.observer().tree().root()).in_root())
         ledger_.bind_to_root(c.e, c.e.image_name + " asked for its working directory");
       return {};
     case Meaning::kResize:

@@ -48,6 +48,8 @@ class Interpreter : public CallSink {
   void writing_failed(const Thread& thread, const std::string& code, const std::string& detail);
   // Variables that the keys of `e` or its ancestors leave out are looked at.
   void environment_read(Execution& e, const store::EnvironmentReads& reads);
+  // Tells the asynchronous source which descriptors above 2 are of matter.
+  void mark_descriptors(const Process& process);
   // Starts watching the imports of a python image, with the directories its modules lie in.
   void watch_imports(Execution& e, Process& process);
   // The exec of `process` succeeded; its own execution is still that of the caller.
@@ -130,6 +132,9 @@ class Interpreter : public CallSink {
   // interpret_descriptors.cc
   void stdin_examined(const Caller& c);  // by fstat
   void on_write(const Caller& c, const CallEvent& event);
+  // Told after the fact, without the bytes: of a descriptor above 2.
+  void written_above(const Caller& c, int fd);
+  static void forget_descriptor(Process& process, int fd);
   void written(const Caller& c, int fd, const std::vector<std::pair<uint64_t, uint64_t>>& pieces);
   Answer on_transfer(const Caller& c, const CallEvent& event);
   void after_dup(const Caller& c, const CallEvent& event, int64_t result);
@@ -143,6 +148,8 @@ class Interpreter : public CallSink {
   // Refuses every execution whose standard stream descriptor `fd` is, and those that were given it.
   void refuse_stream_users(const Caller& c, int fd, const std::string& code,
                            const std::string& detail);
+  void refuse_tag_users(const Caller& c, const StreamTag& tag, const std::string& code,
+                        const std::string& detail);
   void refuse_inherited_users(const Caller& c, int fd, const std::string& code,
                               const std::string& detail);
   void on_seek(const Caller& c, const CallEvent& event);

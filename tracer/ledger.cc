@@ -148,6 +148,14 @@ bool Ledger::below_own_directory(const Execution& e, const TreePath& path) {
   return false;
 }
 
+// An execution that can't be recorded needs no facts: only what its tree made is of matter to those
+// above.
+bool Ledger::is_own(const Execution& e, const TreePath& path, uint8_t aspects) {
+  const auto entry = e.paths.find(path);
+  return (entry != e.paths.end() && (entry->second.changed & aspects) != 0) ||
+         below_own_directory(e, path);
+}
+
 // What an own write leaves to be learned by a stat: owner, mode and link count of before. Nothing,
 // where creating the file would have given the same (Replaced says so).
 bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactKey* key,
@@ -180,6 +188,10 @@ void Ledger::restore_link_count(const Execution& e, const FactKey& key, FactValu
 void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (!a->refusals.empty()) {
+      if (is_own(*a, key.path, blocking_aspects(key.kind))) return;
+      continue;
+    }
     PathEntry& entry = a->paths[key.path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
       return;
@@ -208,6 +220,10 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
   note_read(e, path);
   std::shared_ptr<Sample> sample;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (!a->refusals.empty()) {
+      if (is_own(*a, path, blocking_aspects(key.kind))) return;
+      continue;
+    }
     PathEntry& entry = a->paths[path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
       return;
@@ -232,6 +248,10 @@ void Ledger::list(Execution& e, const TreePath& dir, int err,
                   const std::vector<std::string>& left_out, uint32_t param) {
   note_read(e, dir);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (!a->refusals.empty()) {
+      if (is_own(*a, dir, kExistence)) return;
+      continue;
+    }
     PathEntry& entry = a->paths[dir];
     if ((entry.changed & kExistence) != 0 || below_own_directory(*a, dir)) return;
     FactKey key{FactKind::kListing, dir, param, {}};
@@ -295,6 +315,10 @@ void Ledger::observe_identity(Execution& e, const TreePath& path, uint32_t param
     return observe(e, key, store::Observer::identity_value(st, param), asker);
   note_read(e, path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (!a->refusals.empty()) {
+      if (is_own(*a, path, blocking_aspects(key.kind))) return;
+      continue;
+    }
     PathEntry& entry = a->paths[path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, path)) return;
     struct stat then = st;
@@ -326,6 +350,10 @@ void Ledger::side_fact(Execution& e, const Fact& fact) {
 void Ledger::observe_replaced(Execution& e, const FactKey& key, int err, const struct stat& st) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (!a->refusals.empty()) {
+      if (is_own(*a, key.path, kExistence | kContents)) return;
+      continue;
+    }
     PathEntry& entry = a->paths[key.path];
     if ((entry.changed & (kExistence | kContents)) != 0 || below_own_directory(*a, key.path))
       return;
@@ -385,6 +413,7 @@ void Ledger::forget_looks(Execution& e, PathEntry& entry, const Change& change) 
 //   WriteInPlace       its content (or absence)
 //   Remove, Attributes, Times, MoveAway   kind and mode (MoveAway: content, observed by the caller)
 void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& change) {
+  if (!e.refusals.empty()) return;
   const auto observe_kind = [&] {
     FactKey key{FactKind::kKind, change.path, 0, {}};
     if (find_fact(e, entry, key) != nullptr) return;

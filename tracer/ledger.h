@@ -122,6 +122,7 @@ class Ledger {
                                 store::FactValue* value);
   void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
   static bool below_own_directory(const Execution& e, const TreePath& path);
+  static bool is_own(const Execution& e, const TreePath& path, uint8_t aspects);
   static void forget_looks(Execution& e, PathEntry& entry, const Change& change);
   void add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind);
   void note_conflicts(Execution& writer, const Change& change, uint8_t aspects);

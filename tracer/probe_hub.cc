@@ -19,17 +19,25 @@
 
 namespace pcache::tracer {
 
-bool hub_reports(const SyscallRow& row) {
+HubShare hub_share(const SyscallRow& row) {
   switch (row.meaning) {
     case Meaning::kOpen:
     case Meaning::kStat:
     case Meaning::kAccess:
     case Meaning::kReadLink:
-      return row.trap == Trap::kNotify && row.first.path >= 0;
-    case Meaning::kExec:
-      return row.first.dirfd < 0;  // execveat is rare, and names its program by a descriptor
+      return HubShare::kPaths;
+    case Meaning::kExec:  // execveat is rare, and names its program by a descriptor
+      return row.first.dirfd < 0 ? HubShare::kPaths : HubShare::kNothing;
+    case Meaning::kGetCwd:
+      return HubShare::kWhole;
+    case Meaning::kIoctl:
+      return HubShare::kTerminal;
+    case Meaning::kRead:
+    case Meaning::kWrite:
+    case Meaning::kWriteV:
+      return HubShare::kDescriptors;
     default:
-      return false;
+      return row.name == "close" ? HubShare::kClose : HubShare::kNothing;
   }
 }
 
@@ -62,6 +70,26 @@ struct DestroyLink {
   void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
 
+uint8_t call_kind(const SyscallRow& row) {
+  switch (hub_share(row)) {
+    case HubShare::kNothing:
+      return PCACHE_CALL_NONE;
+    case HubShare::kPaths:
+      return row.meaning == Meaning::kOpen   ? PCACHE_CALL_OPEN
+             : row.meaning == Meaning::kExec ? PCACHE_CALL_EXEC
+                                             : PCACHE_CALL_LOOK;
+    case HubShare::kWhole:
+      return PCACHE_CALL_CWD;
+    case HubShare::kTerminal:
+      return PCACHE_CALL_TERMINAL;
+    case HubShare::kDescriptors:
+      return PCACHE_CALL_DESCRIPTOR;
+    case HubShare::kClose:
+      return PCACHE_CALL_CLOSE;
+  }
+  return PCACHE_CALL_NONE;
+}
+
 CallEvent to_call_event(const pcache_event& event) {
   CallEvent call;
   call.tid = Tid{static_cast<pid_t>(event.tid)};
@@ -72,7 +100,7 @@ CallEvent to_call_event(const pcache_event& event) {
   call.time_ns = static_cast<int64_t>(event.time_ns);
   call.unreadable = (event.flags & PCACHE_EVENT_UNREADABLE) != 0;
   call.below_fd = (event.flags & PCACHE_EVENT_BELOW_FD) != 0;
-  if (!call.unreadable) call.first.emplace(event.text, event.size);
+  if (call.row->first.path >= 0 && !call.unreadable) call.first.emplace(event.text, event.size);
   return call;
 }
 
@@ -84,6 +112,7 @@ class LoadedHub : public ProbeHub {
   void close(uint32_t slot);
   bool watch(uint32_t slot, pid_t tid);
   void forget(pid_t tid);
+  void mark(pid_t pid, uint64_t descriptors);
   bool drain(uint32_t slot, std::vector<CallEvent>* events);
 
  private:
@@ -93,7 +122,7 @@ class LoadedHub : public ProbeHub {
 
   std::unique_ptr<bpf_object, CloseObject> object_;
   bpf_program* program_ = nullptr;
-  int threads_ = -1;
+  int threads_ = -1, marks_ = -1;
   Mapping lost_, consumer_, producer_;
   std::atomic<uint64_t>*consumed_ = nullptr, *produced_ = nullptr;
   const uint8_t* data_ = nullptr;
@@ -116,6 +145,7 @@ class SlotFeed : public ProbeHub::Feed {
   ~SlotFeed() override { hub_.close(slot_); }
   bool watch(pid_t tid) override { return hub_.watch(slot_, tid); }
   void forget(pid_t tid) override { hub_.forget(tid); }
+  void mark(pid_t pid, uint64_t descriptors) override { hub_.mark(pid, descriptors); }
   bool drain(std::vector<CallEvent>* events) override { return hub_.drain(slot_, events); }
 
  private:
@@ -139,7 +169,8 @@ Result<void> LoadedHub::load(uint32_t ring_bytes) {
     return system_error("cannot load the BPF program", -rc);
   program_ = bpf_object__find_program_by_name(object_.get(), "on_call");
   threads_ = bpf_object__find_map_fd_by_name(object_.get(), "threads");
-  if (program_ == nullptr || threads_ < 0)
+  marks_ = bpf_object__find_map_fd_by_name(object_.get(), "marks");
+  if (program_ == nullptr || threads_ < 0 || marks_ < 0)
     return make_error(ErrorKind::kUnsupported, "the BPF program is not what it should be");
   PCACHE_TRY(map_memory());
   fill_calls();
@@ -164,11 +195,9 @@ void LoadedHub::fill_calls() {
   const int calls = bpf_object__find_map_fd_by_name(object_.get(), "calls");
   const auto position = [](int8_t at) { return static_cast<uint8_t>(at < 0 ? 255 : at); };
   for (const SyscallRow& row : syscall_table()) {
-    if (!hub_reports(row)) continue;
     pcache_call call{};
-    call.kind = row.meaning == Meaning::kOpen   ? PCACHE_CALL_OPEN
-                : row.meaning == Meaning::kExec ? PCACHE_CALL_EXEC
-                                                : PCACHE_CALL_LOOK;
+    call.kind = call_kind(row);
+    if (call.kind == PCACHE_CALL_NONE) continue;
     call.path = position(row.first.path);
     call.dirfd = position(row.first.dirfd);
     call.flags = position(row.flags);
@@ -209,6 +238,14 @@ bool LoadedHub::watch(uint32_t slot, pid_t tid) {
 void LoadedHub::forget(pid_t tid) {
   const uint32_t key = static_cast<uint32_t>(tid);
   bpf_map_delete_elem(threads_, &key);
+}
+
+void LoadedHub::mark(pid_t pid, uint64_t descriptors) {
+  const uint32_t key = static_cast<uint32_t>(pid);
+  if (descriptors == 0)
+    bpf_map_delete_elem(marks_, &key);
+  else
+    bpf_map_update_elem(marks_, &key, &descriptors, BPF_ANY);
 }
 
 bool LoadedHub::drain(uint32_t slot, std::vector<CallEvent>* events) {

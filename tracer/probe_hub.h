@@ -29,6 +29,9 @@ class ProbeHub {
     // A thread is watched from its next call on.
     virtual bool watch(pid_t tid) = 0;
     virtual void forget(pid_t tid) = 0;
+    // Reads and writes of the process's descriptors above 2 whose bits are set (bit 63: and of all
+    // from 63 on) are told; 0 ends it.
+    virtual void mark(pid_t pid, uint64_t descriptors) = 0;
     // All events of calls that returned before now, in order. False: some were lost.
     virtual bool drain(std::vector<CallEvent>* events) = 0;
   };
@@ -41,8 +44,15 @@ class ProbeHub {
   virtual std::unique_ptr<Feed> open() = 0;
 };
 
-// Which calls the hub reports, and the seccomp filter need not: with AT_FDCWD or no descriptor at
-// all (open: and with flags that change nothing; execve: failed ones).
-bool hub_reports(const SyscallRow& row);
+// What of a call the hub reports, and the seccomp filter need not.
+enum class HubShare : uint8_t {
+  kNothing,
+  kPaths,     // with AT_FDCWD or no descriptor at all (open: that changes nothing; execve: failed)
+  kWhole,     // getcwd
+  kTerminal,  // ioctl: TCGETS
+  kDescriptors,  // read, write…: of marked descriptors above 2
+  kClose,        // of marked ones
+};
+HubShare hub_share(const SyscallRow& row);
 
 }  // namespace pcache::tracer

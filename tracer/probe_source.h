@@ -64,6 +64,8 @@ class ProbeSource {
   // watched.
   virtual bool watch(Tid tid) = 0;
   virtual void forget(Tid tid) = 0;
+  // Of the process's descriptors above 2, these are of matter (probe_hub.h).
+  virtual void mark(pid_t pid, uint64_t descriptors) = 0;
 };
 
 // Answers the notifications of a seccomp listener on a thread of its own until the last process
@@ -76,6 +78,7 @@ class SeccompSource : public ProbeSource {
   bool drain() override { return true; }
   bool watch(Tid) override { return true; }  // the filter is inherited
   void forget(Tid) override {}
+  void mark(pid_t, uint64_t) override {}  // the filter reports all writes, and reads of 5 to 9
 
  private:
   void loop();

@@ -217,6 +217,7 @@ void TracedSession::on_new_child(Tid parent, int event) {
   if (::ptrace(PTRACE_GETEVENTMSG, parent.value, nullptr, &message) != 0) return;
   const Tid child{static_cast<pid_t>(message)};
   const std::lock_guard guard(lock_);
+  interpreter_.drain();  // what the parent has closed the child does not have
   Process* owner = lineage_.process_of(parent.value);
   if (owner == nullptr) return;
   ++owner->execution->stops;
@@ -233,6 +234,7 @@ void TracedSession::on_new_child(Tid parent, int event) {
     process.inherited = owner->inherited;
     process.cwd = owner->cwd;
     ++process.execution->live;
+    interpreter_.mark_descriptors(process);
   }
   watch(child);
   if (early_children_.erase(child.value) != 0) resume(child);
@@ -364,6 +366,7 @@ void TracedSession::process_ended(Process& process, int status, uint64_t cpu_ns)
   if (process.replaying && exit_code(status) != process.expected_status && e->parent != nullptr)
     ledger_.refuse(*e->parent, "replay-cut", "", "a skipped command could not write its output",
                    true);
+  source_->mark(pid, 0);
   lineage_.remove_process(pid);
   --e->live;
   // The same process is the main one of every execution of an exec chain.

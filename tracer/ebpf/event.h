@@ -11,14 +11,19 @@ enum {
   PCACHE_SESSIONS = 64,     /* slots; slot 0 is nobody's */
   PCACHE_TEXT = 4096,       /* PATH_MAX */
   PCACHE_THREADS = 1 << 16, /* traced at once */
+  PCACHE_LAST_MARK = 63,    /* the bit that stands for every descriptor from here on */
 };
 
 /* What is reported of a call. */
 enum pcache_call_kind {
   PCACHE_CALL_NONE = 0,
-  PCACHE_CALL_LOOK = 1, /* stat, access, readlink */
-  PCACHE_CALL_OPEN = 2, /* unless it can change something: the filter stops those */
-  PCACHE_CALL_EXEC = 3, /* when it fails: the tracer sees the others */
+  PCACHE_CALL_LOOK = 1,       /* stat, access, readlink */
+  PCACHE_CALL_OPEN = 2,       /* unless it can change something: the filter stops those */
+  PCACHE_CALL_EXEC = 3,       /* when it fails: the tracer sees the others */
+  PCACHE_CALL_CWD = 4,        /* getcwd */
+  PCACHE_CALL_TERMINAL = 5,   /* ioctl(TCGETS) */
+  PCACHE_CALL_DESCRIPTOR = 6, /* reads and writes: of descriptors above 2 that are marked */
+  PCACHE_CALL_CLOSE = 7,      /* of a marked one, which ends the mark */
 };
 
 /* Positions of arguments; 255: there is none. */

@@ -5,6 +5,7 @@
 // has just read them: one probe a call is enough.
 #include <linux/types.h>
 //
+#include <asm/ioctls.h>
 #include <asm/ptrace.h>
 #include <asm/unistd.h>
 #include <bpf/bpf_helpers.h>
@@ -22,6 +23,15 @@ struct {
   __type(key, __u32);    // thread id
   __type(value, __u32);  // session slot
 } threads SEC(".maps");
+
+// Descriptors that a process was given, or copies of its standard streams: a bit each.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, PCACHE_THREADS);
+  __type(key, __u32);  // process id
+  __type(value, __u64);
+} marks SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -64,9 +74,52 @@ static __always_inline __u64 argument(const __u64 args[6], __u8 position) {
   }
 }
 
+static __always_inline void send(struct pcache_event* event, __u64 ids, __u32 number, __s64 result,
+                                 __u32 session, const __u64 args[6], __u16 flags, __u64 size) {
+  event->time_ns = bpf_ktime_get_ns();
+  event->result = result;
+  event->args[0] = args[0];
+  event->args[1] = args[1];
+  event->args[2] = args[2];
+  event->args[3] = args[3];
+  event->tid = (__u32)ids;
+  event->session = (__u16)session;
+  event->number = (__u16)number;
+  event->flags = flags;
+  event->size = (__u16)(size - 1);
+  const __u64 length = BEFORE_TEXT + (size & (PCACHE_TEXT - 1));
+  if (bpf_ringbuf_output(&ring, event, length, BPF_RB_NO_WAKEUP) != 0) {
+    __u64* count = bpf_map_lookup_elem(&lost, &session);
+    if (count) __sync_fetch_and_add(count, 1);
+  }
+}
+
+static __always_inline int tell_without_path(const struct pcache_call* call, __u64 ids,
+                                             __u32 number, __s64 result, __u32 session,
+                                             const __u64 args[6]) {
+  const __u32 fd = (__u32)args[0];
+  if (call->kind == PCACHE_CALL_TERMINAL && (__u32)args[1] != TCGETS) return 0;
+  if (call->kind >= PCACHE_CALL_DESCRIPTOR) {
+    if (fd <= 2) return 0;  // the filter stops these
+    __u32 process = ids >> 32;
+    __u64* marked = bpf_map_lookup_elem(&marks, &process);
+    if (!marked) return 0;
+    const __u32 bit = fd < PCACHE_LAST_MARK ? fd : PCACHE_LAST_MARK;
+    if ((*marked >> bit & 1) == 0) return 0;
+    // The number is free at once, and the next thing that gets it is no stream.
+    if (call->kind == PCACHE_CALL_CLOSE && bit < PCACHE_LAST_MARK)
+      __sync_fetch_and_and(marked, ~(1ULL << bit));
+  }
+  __u32 zero = 0;
+  struct pcache_event* event = bpf_map_lookup_elem(&scratch, &zero);
+  if (event) send(event, ids, number, result, session, args, 0, 1);
+  return 0;
+}
+
 SEC("raw_tracepoint/sys_exit")
 int on_call(struct bpf_raw_tracepoint_args* context) {
-  __u32 tid = (__u32)bpf_get_current_pid_tgid();
+  const __u64 ids = bpf_get_current_pid_tgid();
+  __u32 tid = (__u32)ids;
   const __u32* session = bpf_map_lookup_elem(&threads, &tid);
   if (!session) return 0;
 
@@ -79,6 +132,8 @@ int on_call(struct bpf_raw_tracepoint_args* context) {
   if (call->kind == PCACHE_CALL_EXEC && result == 0) return 0;
 
   const __u64 args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
+  if (call->kind >= PCACHE_CALL_CWD)
+    return tell_without_path(call, ids, number, result, *session, args);
   const __u64 flags = call->flags == 255 ? 0 : argument(args, call->flags);
   if (call->kind == PCACHE_CALL_OPEN && (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0)
     return 0;
@@ -100,23 +155,7 @@ int on_call(struct bpf_raw_tracepoint_args* context) {
     told |= PCACHE_EVENT_UNREADABLE;
     size = 1;
   }
-  event->time_ns = bpf_ktime_get_ns();
-  event->result = result;
-  event->args[0] = args[0];
-  event->args[1] = args[1];
-  event->args[2] = args[2];
-  event->args[3] = args[3];
-  event->tid = tid;
-  event->session = (__u16)*session;
-  event->number = (__u16)number;
-  event->flags = told;
-  event->size = (__u16)(size - 1);
-  const __u64 length = BEFORE_TEXT + ((__u64)size & (PCACHE_TEXT - 1));
-  if (bpf_ringbuf_output(&ring, event, length, BPF_RB_NO_WAKEUP) != 0) {
-    __u32 slot = *session;
-    __u64* count = bpf_map_lookup_elem(&lost, &slot);
-    if (count) __sync_fetch_and_add(count, 1);
-  }
+  send(event, ids, number, result, *session, args, told, (__u64)size);
   return 0;
 }
 
