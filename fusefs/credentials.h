@@ -52,4 +52,11 @@ class HonourModes {
   HonourModes& operator=(const HonourModes&) = delete;
 };
 
+// Opens for reading what its owner, the daemon's user, may execute and not read: for the kernel,
+// which loads it on behalf of somebody whose right to execute it is checked already. `path_fd` is
+// an O_PATH descriptor. A descriptor, or -1 with errno EACCES where that cannot be done: it belongs
+// to somebody else, or user namespaces are not allowed here. Changes nothing that anybody could
+// see: no chmod.
+int open_to_execute(int path_fd);
+
 }  // namespace pcache::fusefs

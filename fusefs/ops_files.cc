@@ -34,6 +34,10 @@ int lower_flags(int flags) {
   return (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW | O_APPEND | O_DIRECT | O_NOATIME)) | O_CLOEXEC;
 }
 
+// Of an execve's own open, whose caller may execute the file but perhaps not read it; no flag of
+// open(2) (the kernel's FMODE_EXEC).
+constexpr int kOpenedByExec = 0x20;
+
 // One reply of at most this much, so that no request thread copies for seconds.
 constexpr size_t kMostCopied = 16u << 20;
 
@@ -220,6 +224,8 @@ void MountImpl::do_open(fuse_req_t req, const At& target, fuse_file_info fi) {
   if (write || !kernel_.passthrough()) {
     handle->fd.reset(open_retrying(
         nodes_, [&] { return ::open(ProcPath(target.get()).c_str(), lower_flags(fi.flags)); }));
+    if (!handle->fd && errno == EACCES && (fi.flags & kOpenedByExec) != 0)
+      handle->fd.reset(open_to_execute(target.get()));
     if (!handle->fd) err = errno;
   }
   post_node(req, write ? TreeOp::kOpenWrite : TreeOp::kOpenRead, *target.node, err);

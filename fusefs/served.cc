@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <chrono>
 
+#include "store/holes.h"
+
 namespace pcache::fusefs {
 namespace {
 
@@ -330,7 +332,19 @@ void ServedFiles::run() {
 
 // Only the worker changes `copied` of a file that is in the queue.
 int ServedFiles::copy_slice(Served& served) {
-  const uint64_t want = std::min(kSliceBytes, served.size - served.copied);
+  const uint64_t left = served.size - served.copied;
+  // Its holes stay holes.
+  store::Extent data{served.copied, served.size};
+  if (left > 0 && store::may_be_sparse(served.blob.get())) {
+    if (::ftruncate(served.file.get(), static_cast<off_t>(served.size)) != 0) return errno;
+    data = store::next_data(served.blob.get(), served.copied, served.size);
+  }
+  if (data.begin > served.copied) {
+    std::lock_guard lock(mutex_);
+    served.copied = data.begin;
+    return 0;
+  }
+  const uint64_t want = std::min(kSliceBytes, data.end - served.copied);
   uint64_t done = 0;
   while (done < want) {
     auto from = static_cast<off64_t>(served.copied + done), to = from;

@@ -7,8 +7,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <memory>
+
+#include "store/holes.h"
 
 namespace pcache::store {
 
@@ -33,6 +37,11 @@ ssize_t read_at(int fd, char* data, size_t size, uint64_t offset) {
     done += static_cast<size_t>(got);
   }
   return static_cast<ssize_t>(done);
+}
+
+// What was a hole a moment ago may have been written since.
+bool only_zeros(const char* data, size_t size) {
+  return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
 }
 
 bool same_blob(const Stamp& a, const Stamp& b) {
@@ -249,7 +258,7 @@ Result<Digest> FileBlobStore::put_bytes(std::string_view bytes) {
 }
 
 Result<Digest> FileBlobStore::put_file(int fd, uint64_t size) {
-  if (size > kWholeBytes) return copy_streaming(fd, size);
+  if (size > kWholeBytes || may_be_sparse(fd)) return copy_streaming(fd, size);
   const std::unique_ptr<char[]> buffer(new char[size + 1]);
   const ssize_t got = read_at(fd, buffer.get(), size, 0);
   if (got < 0) return system_error("cannot read a file");
@@ -260,6 +269,7 @@ Result<Digest> FileBlobStore::put_file(int fd, uint64_t size) {
 // The bytes that are hashed must be the bytes that are kept, so one pass does both, and a blob that
 // turns out to be there already is dropped again.
 Result<Digest> FileBlobStore::copy_streaming(int fd, uint64_t size) {
+  const bool sparse = may_be_sparse(fd);
   PCACHE_TRY(check_room(size));
   const std::string temporary = temporary_path();
   const UniqueFd out(io_.create(temporary.c_str(), 0400));
@@ -268,15 +278,24 @@ Result<Digest> FileBlobStore::copy_streaming(int fd, uint64_t size) {
     const std::unique_ptr<char[]> buffer(new char[kChunk]);
     XXH3_state_t state;
     XXH3_128bits_reset(&state);
+    Extent data = sparse ? Extent{0, 0} : Extent{0, size};
     for (uint64_t done = 0; done < size;) {
-      const size_t want = static_cast<size_t>(std::min<uint64_t>(kChunk, size - done));
+      if (done == data.end) data = next_data(fd, done, size);
+      const bool hole = done < data.begin;
+      const uint64_t end = hole ? data.begin : data.end;
+      const size_t want = static_cast<size_t>(std::min<uint64_t>(kChunk, end - done));
       const ssize_t got = read_at(fd, buffer.get(), want, done);
       if (got < 0) return system_error("cannot read a file");
       if (static_cast<size_t>(got) < want) return shorter(size);
       XXH3_128bits_update(&state, buffer.get(), want);
-      PCACHE_TRY(write_all(out.get(), buffer.get(), want));
+      if (!hole || !only_zeros(buffer.get(), want))
+        PCACHE_TRY(write_all(out.get(), buffer.get(), want));
+      else if (lseek(out.get(), static_cast<off_t>(want), SEEK_CUR) < 0)
+        return system_error("cannot write a blob below " + dir_);
       done += want;
     }
+    if (sparse && ftruncate(out.get(), static_cast<off_t>(size)) != 0)
+      return system_error("cannot write a blob below " + dir_);
     const XXH128_hash_t h = XXH3_128bits_digest(&state);
     const Digest digest{h.high64, h.low64};
     if (has(digest, size)) {

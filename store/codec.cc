@@ -48,7 +48,7 @@ void encode_key(const FactKey& key, pb::FactKey* out) {
 
 bool decode_key(const pb::FactKey& in, FactKey* key) {
   if (in.kind() < static_cast<uint32_t>(FactKind::kContent) ||
-      in.kind() > static_cast<uint32_t>(FactKind::kEnvironment)) {
+      in.kind() > static_cast<uint32_t>(FactKind::kStream)) {
     return false;
   }
   key->kind = static_cast<FactKind>(in.kind());

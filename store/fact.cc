@@ -1,5 +1,7 @@
 #include "store/fact.h"
 
+#include <unordered_map>
+
 namespace pcache::store {
 
 void FactKey::hash_into(Hasher& h) const {
@@ -38,6 +40,28 @@ Digest strong_key(const Digest& weak, const Digest& path_set, const std::vector<
   return h.finish();
 }
 
+namespace {
+
+// By the inode's number: the first path that leads to it.
+using FirstNames = std::unordered_map<std::string, std::string>;
+
+void name_inode(const FactKey& key, FactValue* value, FirstNames* names) {
+  if (key.kind != FactKind::kIdentity || value->text.empty()) return;
+  value->text = names->try_emplace(value->text, key.path.text).first->second;
+}
+
+}  // namespace
+
+void name_inodes(const PathSet& keys, std::vector<FactValue>* values) {
+  FirstNames names;
+  for (size_t i = 0; i < keys.size(); ++i) name_inode(keys[i], &(*values)[i], &names);
+}
+
+void name_inodes(std::vector<Fact>* facts) {
+  FirstNames names;
+  for (Fact& fact : *facts) name_inode(fact.key, &fact.value, &names);
+}
+
 const char* fact_kind_name(FactKind kind) {
   switch (kind) {
     case FactKind::kContent:
@@ -66,6 +90,8 @@ const char* fact_kind_name(FactKind kind) {
       return "affinity";
     case FactKind::kEnvironment:
       return "environment";
+    case FactKind::kStream:
+      return "stream";
   }
   return "unknown";
 }

@@ -35,6 +35,8 @@ enum class FactKind : uint8_t {
   kAffinity = 12,  // sched_getaffinity: number of CPUs in `size`. Path is empty
   kEnvironment = 13,  // a variable that the weak key leaves out: names[0], its text or ENOENT; no
                       // name: hash of all of them (environment.h). Path is empty
+  kStream = 14,       // fstat of descriptor `param` (1, 2) beyond what stdio asks: its kind as
+                      // `text`; of a file also mode, and size at the start. Path is empty
 };
 
 // param of kIdentity
@@ -74,7 +76,8 @@ struct FactValue {
   uint64_t size = 0, nlink = 0;
   int64_t mtime_ns = 0;
   Digest hash;                       // content
-  std::string text;                  // link target; "own" or "replaceable" for kReplaced
+  std::string text;                  // link target; "own" or "replaceable" for kReplaced; of
+                                     // kIdentity with nlink > 1 the inode, see name_inodes()
   std::vector<std::string> entries;  // listing: 'f','d','l','p','s','c','b' + name, sorted
 
   bool operator==(const FactValue&) const = default;
@@ -93,6 +96,12 @@ Digest path_set_digest(const PathSet& keys);
 // holds under any root, else the absolute root the record is bound to.
 Digest strong_key(const Digest& weak, const Digest& path_set, const std::vector<FactValue>& values,
                   const std::string& root);
+
+// Which inode a file with several names is, tells nothing but which of the other names that were
+// asked about are the same: the number gives way to the first of these, in the values of one path
+// set. So a checkout that is made anew, links and all, gives the same answers.
+void name_inodes(const PathSet& keys, std::vector<FactValue>* values);
+void name_inodes(std::vector<Fact>* facts);
 
 const char* fact_kind_name(FactKind kind);
 

@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <memory>
 
+#include "store/holes.h"
+
 namespace pcache::store {
 
 namespace {
@@ -50,12 +52,9 @@ int copy_through_memory(int from, int to, uint64_t done, uint64_t size) {
   return 0;
 }
 
-}  // namespace
-
-int copy_bytes(int from, int to, uint64_t size) {
-  uint64_t done = 0;
-  if (size > kSmallCopy) {
-    off_t offset = 0;
+int copy_extent(int from, int to, uint64_t done, uint64_t size) {
+  if (size - done > kSmallCopy) {
+    off_t offset = static_cast<off_t>(done);
     while (done < size) {
       const ssize_t got = copy_file_range(from, &offset, to, nullptr, size - done, 0);
       if (got < 0 && errno == EINTR) continue;
@@ -65,6 +64,21 @@ int copy_bytes(int from, int to, uint64_t size) {
     }
   }
   return done == size ? 0 : copy_through_memory(from, to, done, size);
+}
+
+}  // namespace
+
+int copy_bytes(int from, int to, uint64_t size) {
+  if (!may_be_sparse(from)) return copy_extent(from, to, 0, size);
+  for (uint64_t done = 0; done < size;) {
+    const Extent data = next_data(from, done, size);
+    const off_t reached = lseek(to, static_cast<off_t>(data.begin - done), SEEK_CUR);
+    if (reached < 0) return errno;
+    if (data.begin == size) return ftruncate(to, reached) == 0 ? 0 : errno;
+    if (const int err = copy_extent(from, to, data.begin, data.end)) return err;
+    done = data.end;
+  }
+  return 0;
 }
 
 int change_mode(int path_fd, mode_t mode) {

@@ -111,6 +111,15 @@ std::string replaced_text(const FactValue& v) {
   return std::string(kind_text(v.mode)) + " that no earlier run left there";
 }
 
+std::string stream_detail(const FactKey& key, const FactValue& before, const FactValue& now) {
+  if (before.text != now.text)
+    return fmt::format("descriptor {} was a {}, is a {} now", key.param, before.text, now.text);
+  if (before.size != now.size)
+    return fmt::format("the file behind descriptor {} had {} bytes, has {} now", key.param,
+                       before.size, now.size);
+  return fmt::format("the file behind descriptor {} has another mode", key.param);
+}
+
 // Reason for answers of which at least one is an errno; "" code: not decided here.
 Reason errno_difference(const FactKey& key, const FactValue& before, const FactValue& now) {
   if (key.kind == FactKind::kLink) {
@@ -146,6 +155,8 @@ Reason difference(const FactKey& key, const FactValue& before, const FactValue& 
       return {"terminal-changed", path,
               fmt::format("descriptor {} {} a terminal now", key.param,
                           now.size != 0 ? "is" : "is not")};
+    case FactKind::kStream:
+      return {"stream-changed", path, stream_detail(key, before, now)};
     case FactKind::kStdin:
       return {"stdin-changed", path,
               before.hash == now.hash ? "standard input starts elsewhere in its file"
@@ -185,7 +196,9 @@ Reason difference(const FactKey& key, const FactValue& before, const FactValue& 
   if (key.kind == FactKind::kStatfs) {
     return {"statfs-changed", path, "it is on a file system of another type"};
   }
-  const std::vector<Aspect> aspects = differing_aspects(before, now);
+  std::vector<Aspect> aspects = differing_aspects(before, now);
+  if (key.kind == FactKind::kIdentity && before.text != now.text && before.nlink == now.nlink)
+    aspects.push_back({"links-changed", "other names lead to the same file now"});
   if (aspects.empty())
     return {"content-changed", path, "the answer to a question about it changed"};
   std::string detail;
@@ -198,10 +211,16 @@ Reason difference(const FactKey& key, const FactValue& before, const FactValue& 
 
 Verdict match(const Record& record, const Observations& observe) {
   Verdict verdict;
+  std::vector<Fact> now;
+  now.reserve(record.facts.size());
+  for (const Fact& fact : record.facts) now.push_back({fact.key, observe(fact.key)});
+  name_inodes(&now);
+  for (const Fact& fact : record.side_facts) now.push_back({fact.key, observe(fact.key)});
+  size_t i = 0;
   for (const std::vector<Fact>* facts : {&record.facts, &record.side_facts}) {
     for (const Fact& fact : *facts) {
-      const FactValue now = observe(fact.key);
-      if (now != fact.value) verdict.reasons.push_back(difference(fact.key, fact.value, now));
+      const FactValue& value = now[i++].value;
+      if (value != fact.value) verdict.reasons.push_back(difference(fact.key, fact.value, value));
     }
   }
   verdict.hit = verdict.reasons.empty();

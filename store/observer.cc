@@ -301,6 +301,7 @@ FactValue Observer::observe(const FactKey& key, const Digest& weak) const {
     case FactKind::kStdin:
     case FactKind::kAffinity:
     case FactKind::kEnvironment:
+    case FactKind::kStream:
       return failed(ENOSYS);
   }
   return failed(ENOSYS);

@@ -34,8 +34,9 @@ class Observer {
  public:
   Observer(Tree& tree, Store& store) : tree_(tree), store_(store) {}
 
-  // kTerminal, kStdin and kAffinity are about a process, not a path: the caller answers them; asked
-  // here they give err = ENOSYS. `weak` is needed for kReplaced ("own" outputs); may be empty.
+  // kTerminal, kStream, kStdin and kAffinity are about a process, not a path: the caller answers
+  // them; asked here they give err = ENOSYS. `weak` is needed for kReplaced ("own" outputs); may be
+  // empty.
   FactValue observe(const FactKey& key, const Digest& weak) const;
 
   // The parts observe() is made of, for callers that have more to do. Each returns 0 or an errno.

@@ -148,15 +148,19 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
     const FdKind kind = classify(open.link);
     if (open.fd <= 2) {
       tags[open.fd] = std::make_shared<StreamTag>(
-          StreamTag{e.id, open.fd, open.link, false, false, false, std::move(parent)});
+          StreamTag{e.id, open.fd, open.link, false, false, false, std::move(parent), 0, 0});
       const auto above = given.find(open.fd);
       tags[open.fd]->handed_on = above != given.end() && above->second == open.link;
       e.image.shape[open.fd] =
           kind == FdKind::kNull ? store::StreamShape::kNull : store::StreamShape::kOther;
       struct stat output {};
       if (open.fd > 0 && kind == FdKind::kFile &&
-          observer_.stat(TreePath::from_absolute(open.link, observer_.tree().root()), &output) == 0)
+          observer_.stat(TreePath::from_absolute(open.link, observer_.tree().root()), &output) ==
+              0) {
         e.output_inodes.insert({output.st_dev, output.st_ino});
+        tags[open.fd]->mode = output.st_mode;
+        tags[open.fd]->size = static_cast<uint64_t>(output.st_size);
+      }
       if (open.fd == 0 && kind == FdKind::kFile)
         if (const std::optional<FdInfo> info = fd_info(tid, 0))
           e.stdin_use.offset_at_exec = info->offset;
@@ -193,6 +197,7 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
   for (int fd = 0; fd <= 2; ++fd)
     if (!tags.contains(fd)) e.image.shape[fd] = store::StreamShape::kClosed;
   process.tags = std::move(tags);
+  process.examined.clear();
   interpreter_.mark_descriptors(process);
 }
 
@@ -360,7 +365,8 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
   for (const Fact& fact : record.facts) {
     if (fact.key.kind == FactKind::kListing && fact.value.err == 0)
       observer_.list(fact.key.path, &listings[fact.key.path]);
-    if (fact.key.kind == FactKind::kReplaced && !before.contains(fact.key.path)) {
+    const bool which_inode = fact.key.kind == FactKind::kIdentity && !fact.value.text.empty();
+    if ((fact.key.kind == FactKind::kReplaced || which_inode) && !before.contains(fact.key.path)) {
       Before& there = before[fact.key.path];
       there.err = observer_.stat(fact.key.path, &there.st);
     }
@@ -425,11 +431,19 @@ void TracedSession::apply_to_ancestors(
         ledger_.observe_replaced(parent, fact.key, there.err, there.st);
         break;
       }
+      case FactKind::kIdentity: {
+        store::FactValue value = fact.value;
+        if (!value.text.empty())
+          value.text = store::Observer::identity_value(before.at(fact.key.path).st, 0).text;
+        ledger_.observe(parent, fact.key, std::move(value));
+        break;
+      }
       case FactKind::kEnvironment:
         interpreter_.environment_read(
             e, {fact.key.names.empty(), (fact.key.param & store::kWithJobs) != 0, fact.key.names});
         break;
       case FactKind::kTerminal:
+      case FactKind::kStream:
       case FactKind::kStdin:
         break;  // below: by the ancestors' own descriptors
       case FactKind::kAffinity:
@@ -440,18 +454,10 @@ void TracedSession::apply_to_ancestors(
         ledger_.observe(parent, fact.key, fact.value);
     }
     if (fact.key.kind == FactKind::kStdin) interpreter_.stdin_used(process, 0);
-    if (fact.key.kind == FactKind::kTerminal) {
-      const auto tag = process.tags.find(static_cast<int>(fact.key.param));
-      Execution* a = &parent;
-      if (tag != process.tags.end())
-        for (const StreamTag* t = tag->second->parent.get(); t != nullptr; t = t->parent.get()) {
-          while (!a->is_session() && a->id != t->execution) a = a->parent;
-          if (a->is_session()) break;
-          ledger_.observe_alone(
-              *a, FactKey{FactKind::kTerminal, {}, static_cast<uint32_t>(t->number), {}},
-              fact.value);
-        }
-    }
+    if (fact.key.kind == FactKind::kTerminal || fact.key.kind == FactKind::kStream)
+      if (const auto tag = process.tags.find(static_cast<int>(fact.key.param));
+          tag != process.tags.end())
+        interpreter_.observe_stream(parent, fact.key.kind, tag->second->parent.get());
   }
   for (const Fact& fact : record.side_facts) ledger_.side_fact(parent, fact);
   for (const Effect& effect : record.effects) {

@@ -108,7 +108,8 @@ bool add_beside_hub(FilterBuilder& filter, const SyscallRow& row) {
   } else if (row.meaning == Meaning::kStat) {
     const unsigned flags = static_cast<unsigned>(row.flags);
     filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor, masked(flags, AT_EMPTY_PATH, 0)});
-    filter.when(SCMP_ACT_NOTIFY, row.number, {is(dirfd, 0)});  // fstat(0)
+    for (const uint64_t fd : {0, 1, 2})  // fstat(0)
+      filter.when(SCMP_ACT_NOTIFY, row.number, {is(dirfd, fd)});
   } else {
     filter.when(SCMP_ACT_NOTIFY, row.number, {is_descriptor});
   }
@@ -135,7 +136,8 @@ void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& 
                     {masked(0, 0xffffffff, static_cast<uint64_t>(fd))});
       return;
     case Meaning::kFstat:
-      filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, 0)});
+      for (const uint64_t fd : {0, 1, 2})
+        filter.when(SCMP_ACT_NOTIFY, row.number, {masked(0, 0xffffffff, fd)});
       return;
     case Meaning::kMap:
       filter.when(SCMP_ACT_NOTIFY, row.number, {masked(4, 0xffffffff, 0)});

@@ -239,7 +239,33 @@ void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pend
     kind = ChangeKind::kCreateOrTruncate;
   else if ((flags & O_TRUNC) != 0)
     kind = ChangeKind::kTruncate;
+  if (existed) refuse_where_held(c, p.first.path);
   apply(c, kind, p.first, p.before_first, mode);
+}
+
+// An ancestor that had made `path` and still holds it may write to it at any moment, and nobody
+// sees it: what the file then holds is no work of those in between. `f = open("log", "a");
+// subprocess.run("cmd >> log", shell=True)`
+void Interpreter::refuse_where_held(const Caller& c, const store::TreePath& path) {
+  bool made = false;
+  for (const Execution* a = c.e.parent; !made && !a->is_session(); a = a->parent) {
+    const auto entry = a->paths.find(path);
+    made = entry != a->paths.end() && (entry->second.changed & kContents) != 0;
+  }
+  if (!made) return;
+  const std::string link = path.absolute(ledger_.observer().tree().root());
+  for (const pid_t pid : lineage_.pids()) {
+    const Process* holder = lineage_.process(pid);
+    if (holder->execution->within(c.e)) continue;
+    for (const OpenFd& open : open_fds(Tid{pid})) {
+      if (open.link != link) continue;
+      const std::optional<FdInfo> info = fd_info(Tid{pid}, open.fd);
+      if (info && (info->flags & O_ACCMODE) == O_RDONLY) continue;
+      for (Execution* a = &c.e; !a->is_session() && !holder->execution->within(*a); a = a->parent)
+        ledger_.refuse(*a, "raced", path.text, "another command holds it open for writing", false);
+      break;
+    }
+  }
 }
 
 void Interpreter::after_rename(const Caller& c, const Pending& p) {

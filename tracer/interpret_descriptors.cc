@@ -27,6 +27,23 @@ namespace {
 constexpr uint64_t kPipeAtOnce = 4096;  // PIPE_BUF: a write up to this is whole or not at all
 constexpr uint64_t kCopyBytes = 1 << 20;
 
+// How often an image asks by fstat what `fd` is before that is a question of its own.
+int asked_by_stdio(const std::string& image, int fd) {
+  // They print by stdio in each subshell, compare outputs with inputs, or flush earlier into pipes.
+  static constexpr std::array<std::string_view, 3> kTellNobody = {"cmp", "git", "grep"};
+  // They have buffers of their own making.
+  static constexpr std::array<std::string_view, 6> kNoStdio = {"node", "nodejs", "perl",
+                                                               "php",  "ruby",   "tclsh"};
+  constexpr int kAlways = 1 << 30;
+  const auto among = [&](const auto& list) {
+    return std::find(list.begin(), list.end(), image) != list.end();
+  };
+  if (store::is_shell(image) || among(kTellNobody)) return kAlways;
+  if (among(kNoStdio)) return 0;
+  // stderr has no buffer, but python's has.
+  return fd == 2 && image != "python" ? 0 : 1;
+}
+
 }  // namespace
 
 void Interpreter::refuse_stream_users(const Caller& c, int fd, const std::string& code,
@@ -373,11 +390,32 @@ void Interpreter::stdin_used(Process& process, int fd) {
   }
 }
 
-// Its size is an answer to `wc -c < file`.
-void Interpreter::stdin_examined(const Caller& c) {
-  const auto tag = c.process.tags.find(0);
-  if (tag == c.process.tags.end()) return;
-  if (classify(tag->second->link) == FdKind::kFile) stdin_used(c.process, 0);
+void Interpreter::observe_stream(Execution& e, FactKind kind, const StreamTag* tag) {
+  Execution* a = &e;
+  for (const StreamTag* t = tag; t != nullptr; t = t->parent.get()) {
+    while (!a->is_session() && a->id != t->execution) a = a->parent;
+    if (a->is_session()) return;
+    ledger_.observe_alone(*a, FactKey{kind, {}, static_cast<uint32_t>(t->number), {}},
+                          stream_value(kind, *t));
+  }
+}
+
+// `wc -c < file` asks for a size. perl's `-p STDOUT` asks whether it is a pipe; so does stdio, to
+// choose its buffers, once for each descriptor, and tells nobody. What is asked beyond that is a
+// question.
+void Interpreter::descriptor_examined(const Caller& c, const CallEvent& event) {
+  const int fd = static_cast<int>(event.args[0]);
+  if (fd == 0) {
+    const auto tag = c.process.tags.find(0);
+    if (tag != c.process.tags.end() && classify(tag->second->link) == FdKind::kFile)
+      stdin_used(c.process, 0);
+    return;
+  }
+  const std::shared_ptr<StreamTag> tag = stream_of(c, fd);
+  if (!tag || tag->number == 0) return;
+  if (c.process.examined[fd]++ < asked_by_stdio(c.e.image_name, fd) && event.row->name != "statx")
+    return;
+  observe_stream(c.e, FactKind::kStream, tag.get());
 }
 
 void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
@@ -395,15 +433,7 @@ void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
     return;
   }
   if (found == c.process.tags.end() || found->second->link != link) return;
-  FactValue value;
-  value.size = terminal ? 1 : 0;
-  Execution* a = &c.e;
-  for (const StreamTag* t = found->second.get(); t != nullptr; t = t->parent.get()) {
-    while (!a->is_session() && a->id != t->execution) a = a->parent;
-    if (a->is_session()) return;
-    ledger_.observe_alone(
-        *a, FactKey{FactKind::kTerminal, {}, static_cast<uint32_t>(t->number), {}}, value);
-  }
+  observe_stream(c.e, FactKind::kTerminal, found->second.get());
 }
 
 void Interpreter::on_connect(const Caller& c, const CallEvent& event, bool bind) {

@@ -259,9 +259,9 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
 void Interpreter::on_stat(const Caller& c, const CallEvent& event) {
   const uint64_t flags =
       event.row->flags < 0 ? 0 : event.args[static_cast<size_t>(event.row->flags)];
-  if (event.first && event.first->empty() && event.row->first.dirfd == 0 && event.args[0] == 0)
-    stdin_examined(c);
-  if (!event.first || event.first->empty()) return;  // AT_EMPTY_PATH: fstat
+  if (event.first && event.first->empty() && event.row->first.dirfd == 0)
+    descriptor_examined(c, event);  // AT_EMPTY_PATH: fstat
+  if (!event.first || event.first->empty()) return;
   const bool follow = !event.row->no_follow && (flags & AT_SYMLINK_NOFOLLOW) == 0;
   if (nothing_new(c, event, follow ? 1 : 2)) return;
   const std::optional<Resolved> at = resolve_arg(c, event, false, follow);

@@ -161,7 +161,7 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
                                "it read descriptor " + std::to_string(event.args[0]));
       return {};
     case Meaning::kFstat:
-      stdin_examined(c);
+      descriptor_examined(c, event);
       return {};
     case Meaning::kWrite:
     case Meaning::kWriteV:

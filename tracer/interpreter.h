@@ -42,6 +42,8 @@ class Interpreter : public CallSink {
   void stream_written(Process& process, const std::shared_ptr<StreamTag>& tag, uint64_t offset,
                       uint64_t size);
   bool wants_stream(const Process& process, const std::shared_ptr<StreamTag>& tag) const;
+  // What its standard stream is, as `e` and those above it know it (kTerminal, kStream).
+  void observe_stream(Execution& e, store::FactKind kind, const StreamTag* tag);
   // Descriptor 0 was read, mapped, sought or handed on.
   void stdin_used(Process& process, int fd);
   // What `thread` wrote last is not known to have arrived.
@@ -120,6 +122,7 @@ class Interpreter : public CallSink {
   // interpret_changes.cc
   Answer before_change_call(const Caller& c, const CallEvent& event);
   void after_open(const Caller& c, const CallEvent& event, const Pending& p, int64_t result);
+  void refuse_where_held(const Caller& c, const store::TreePath& path);
   void after_rename(const Caller& c, const Pending& p);
   void after_change(const Caller& c, const CallEvent& event, const Pending& p);
   void after_failure(const Caller& c, const CallEvent& event, const Pending& p, int error);
@@ -130,7 +133,7 @@ class Interpreter : public CallSink {
   uint32_t open_mode(const CallEvent& event) const;
 
   // interpret_descriptors.cc
-  void stdin_examined(const Caller& c);  // by fstat
+  void descriptor_examined(const Caller& c, const CallEvent& event);  // by fstat
   void on_write(const Caller& c, const CallEvent& event);
   // Told after the fact, without the bytes: of a descriptor above 2.
   void written_above(const Caller& c, int fd);

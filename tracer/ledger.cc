@@ -29,6 +29,7 @@ uint8_t blocking_aspects(FactKind kind) {
     case FactKind::kAccess:
       return kExistence | kAttributes;
     case FactKind::kTerminal:
+    case FactKind::kStream:
     case FactKind::kStdin:
     case FactKind::kAffinity:
     case FactKind::kEnvironment:
@@ -553,11 +554,13 @@ void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t asp
   const bool renames = (aspects & kExistence) != 0;
   for (auto& [id, other] : open_) {
     Execution& a = *other;
-    if (writer.within(a) || a.within(writer)) continue;
+    if (writer.within(a)) continue;
+    // One that the writer started, and that is still at it: the writer's record is of both.
+    const bool below = a.within(writer);
     if (const auto entry = a.paths.find(change.path); entry != a.paths.end()) {
       if ((entry->second.changed & aspects) != 0) {
         refuse(a, "raced", change.path.text, "another command changed it at the same time", false);
-        for (Execution* w = &writer; !w->is_session() && !a.within(*w); w = w->parent)
+        for (Execution* w = &writer; !below && !w->is_session() && !a.within(*w); w = w->parent)
           refuse(*w, "raced", change.path.text, "another command changed it at the same time",
                  false);
       } else if (!entry->second.facts.empty()) {
@@ -634,6 +637,7 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
   if (entry.changed != 0) return true;
   switch (fact.key.kind) {
     case FactKind::kTerminal:
+    case FactKind::kStream:
     case FactKind::kStdin:
     case FactKind::kAffinity:
     case FactKind::kEnvironment:

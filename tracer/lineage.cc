@@ -4,6 +4,41 @@
 
 namespace pcache::tracer {
 
+store::FactValue stream_value(store::FactKind kind, const StreamTag& tag) {
+  store::FactValue value;
+  const FdKind what = classify(tag.link);
+  if (kind == store::FactKind::kTerminal) {
+    value.size = what == FdKind::kTerminal ? 1 : 0;
+    return value;
+  }
+  value.mode = tag.mode;
+  value.size = tag.size;
+  switch (what) {
+    case FdKind::kClosed:
+      value.text = "closed descriptor";
+      break;
+    case FdKind::kNull:
+      value.text = "null device";
+      break;
+    case FdKind::kTerminal:
+      value.text = "terminal";
+      break;
+    case FdKind::kPipe:
+      value.text = "pipe";
+      break;
+    case FdKind::kSocket:
+      value.text = "socket";
+      break;
+    case FdKind::kFile:
+      value.text = "file";
+      break;
+    case FdKind::kOther:
+      value.text = "device";
+      break;
+  }
+  return value;
+}
+
 Process* Lineage::process(pid_t pid) {
   const auto found = processes_.find(pid);
   return found == processes_.end() ? nullptr : found->second.get();

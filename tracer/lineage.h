@@ -33,7 +33,12 @@ struct StreamTag {
   bool handed_on =
       false;  // the parent had it above 2: whoever was given `link` there wrote or read it
   std::shared_ptr<StreamTag> parent;
+  uint32_t mode = 0;  // of a file: as it was at exec
+  uint64_t size = 0;
 };
+
+// The answer to a kTerminal or kStream about it.
+store::FactValue stream_value(store::FactKind kind, const StreamTag& tag);
 
 struct Process {
   pid_t pid = 0;
@@ -42,6 +47,7 @@ struct Process {
   std::map<int, std::shared_ptr<StreamTag>> tags;  // by descriptor
   std::map<int, std::string> inherited;            // descriptors above 2 given at exec: links
   std::string cwd;                                 // "": to be asked for
+  std::map<int, int> examined;  // by descriptor: how often its image has asked by fstat what it is
   std::string pending_exec;     // absolute canonical path named by the last execve
   std::optional<StubRun> stub;  // being skipped
   bool replaying = false;

@@ -33,11 +33,10 @@ class Now {
   FactValue ask(const FactKey& key) const {
     FactValue value;
     switch (key.kind) {
-      case FactKind::kTerminal: {
+      case FactKind::kTerminal:
+      case FactKind::kStream: {
         const auto tag = process_.tags.find(static_cast<int>(key.param));
-        value.size =
-            tag != process_.tags.end() && classify(tag->second->link) == FdKind::kTerminal ? 1 : 0;
-        return value;
+        return tag != process_.tags.end() ? stream_value(key.kind, *tag->second) : value;
       }
       case FactKind::kStdin: {
         const auto tag = process_.tags.find(0);
@@ -118,6 +117,7 @@ LookupResult look_up(const Execution& e, const Process& process, const store::Ob
     std::vector<FactValue> values;
     values.reserve((*keys)->size());
     for (const FactKey& key : **keys) values.push_back(now(key));
+    store::name_inodes(**keys, &values);
     for (const std::string& root : {std::string(), observer.tree().root()}) {
       const store::Digest strong =
           store::strong_key(e.weak.digest, candidate.path_set, values, root);

@@ -72,11 +72,14 @@ std::optional<store::Digest> Recorder::capture(Execution& e, const TreePath& pat
   // Captured for an execution inside this one, and not changed since.
   if (const auto known = captured_.find(path);
       !digest && known != captured_.end() && known->second.sequence == entry.sequence) {
-    if (known->second.stamp != stamp) {
+    if (known->second.stamp == stamp) {
+      digest = known->second.digest;
+    } else if (!path.in_root()) {
+      // In the tree the mount would have told of a stranger; there it was an own descriptor that
+      // had been open before: captured anew.
       ledger_.refuse(e, "raced", path.text, "somebody else changed it after it was made", false);
       return std::nullopt;
     }
-    digest = known->second.digest;
   }
   UniqueFd fd;
   if (!digest || !blobs.has(*digest, size)) {
@@ -438,6 +441,7 @@ void Recorder::record(Execution& e) {
   // The order of parallel children must not make another path set.
   std::sort(record.facts.begin(), record.facts.end(),
             [](const Fact& a, const Fact& b) { return a.key < b.key; });
+  store::name_inodes(&record.facts);
 
   if (!capture_streams(e, &record)) {
     ledger_.refuse(e, "not-stored", "", "its output streams could not be kept", false);

@@ -233,6 +233,7 @@ void TracedSession::on_new_child(Tid parent, int event) {
     process.tags = owner->tags;
     process.inherited = owner->inherited;
     process.cwd = owner->cwd;
+    process.examined = owner->examined;
     ++process.execution->live;
     interpreter_.mark_descriptors(process);
   }

@@ -36,7 +36,7 @@ enum class Meaning : uint8_t {
   kGetCwd,
   kRead,    // fd 0, 5 to 9 and those the command was given; lseek also on 1 and 2
   kMap,     // mmap of fd 0 only
-  kFstat,   // of fd 0 only: wc -c asks a file for its size, and reads nothing
+  kFstat,   // of fd 0, 1, 2: wc -c asks for a size, perl -p STDOUT for a kind
   kResize,  // ftruncate, fallocate
   kFchdir,
   kPrctl,     // PR_SET_DUMPABLE

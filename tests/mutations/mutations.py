@@ -172,3 +172,63 @@ mutation("equal bytes written again leave the time",
 mutation("another status is given to the parent",
          ("tracer/stub.cc", "regs.r14 = static_cast<uint64_t>(exit_status_);",
           "regs.r14 = static_cast<uint64_t>(exit_status_) ^ 1;"), killed_by="exit_0")
+
+# --- what standard output is, names of one file, files that several write to ---
+mutation("what standard output is, is no fact",
+         (DESCRIPTORS, "observe_stream(c.e, FactKind::kStream, tag.get());", ""),
+         killed_by="kind_of_stdout_is_asked_by_fstat kind_of_stderr_is_asked_by_fstat")
+mutation("what standard output is, is a fact of who asks alone",
+         (DECISION, "if (fact.key.kind == FactKind::kTerminal || fact.key.kind == FactKind::kStream)",
+          "if (fact.key.kind == FactKind::kTerminal)"), killed_by="kind_of_stdout_is_asked_in_a_child")
+mutation("stdio's question is one of the program",
+         (DESCRIPTORS, "return fd == 2 && image != \"python\" ? 0 : 1;", "return 0;"),
+         killed_by="kind_of_stdout_is_no_question_of_stdio kind_of_stdout_is_no_question_of_make")
+mutation("the size of what is appended to is no fact", ("tracer/lineage.cc", "value.size = tag.size;", ""),
+         killed_by="size_of_what_is_appended_to")
+mutation("which names are one file is no fact",
+         (OBSERVER, "if (st.st_nlink > 1) value.text = std::to_string(st.st_dev) + \":\" + std::to_string(st.st_ino);",
+          ""), killed_by="links_made_anew")
+mutation("an inode's number is a fact", (RECORDER, "store::name_inodes(&record.facts);", ""),
+         killed_by="links_made_anew")
+mutation("what an ancestor holds open is its child's work",
+         ("tracer/interpret_changes.cc", "if (existed) refuse_where_held(c, p.first.path);", ""),
+         killed_by="written_by_the_parent_through_what_it_held")
+mutation("what an ancestor writes is its child's work",
+         (LEDGER, "if (writer.within(a)) continue;", "if (writer.within(a) || a.within(writer)) continue;"),
+         killed_by="written_by_the_parent_meanwhile")
+mutation("what was captured is not captured again",
+         (RECORDER, "if (known->second.stamp == stamp) {", "if (known->second.stamp != stamp) {\n"
+          "ledger_.refuse(e, \"raced\", path.text, \"\", false); return std::nullopt;\n} else {"),
+         killed_by="parents_descriptor_after_a_child")
+
+# --- replay, when it fails ---
+mutation("what a failed replay did is not undone", (REPLAY, "if (!applied) journal_.undo();", ""),
+         killed_by="store_tests:ReplayTest.AFailureHalfWayIsUndoneCompletely")
+mutation("a directory that was made is not undone",
+         ("store/journal.cc", "parents_.forget(entry.path); (void)unlinkat(parent, name.c_str(), AT_REMOVEDIR);",
+          "parents_.forget(entry.path);"), killed_by="store_tests:ReplayTest.AFailureHalfWayIsUndoneCompletely")
+mutation("what was rewritten in place is not undone",
+         ("store/journal.cc", "(void)copy_bytes(entry.held.get(), fd, static_cast<uint64_t>(entry.st.st_size));", ""),
+         killed_by="store_tests:ReplayTest.AFailureHalfWayIsUndoneCompletely")
+mutation("attributes are not undone",
+         ("store/journal.cc", "for (const auto& [name, value] : entry.xattrs) (void)set_xattr(fd, name, value);", ""),
+         killed_by="store_tests:ReplayTest.AFailureHalfWayIsUndoneCompletely")
+mutation("lost blobs are found only when they are needed",
+         (REPLAY, "PCACHE_TRY(open_blobs()); const Result<void> applied", "blobs_.resize(record_.effects.size());\n"
+          "const Result<void> applied"), (REPLAY, "if (!applied) journal_.undo();", ""),
+         killed_by="store_tests:ReplayTest.ALostBlobStopsItBeforeAnythingIsChanged")
+mutation("lost blobs of streams are not missed",
+         (REPLAY, "if (blobs.has(record_.stream_blob, size)) return {};", "if (size > 0) return {};"),
+         killed_by="store_tests:ReplayTest.ALostBlobStopsItBeforeAnythingIsChanged")
+mutation("damaged blobs are given out",
+         ("store/blob_store.cc", "if (*found != digest || stamp.size != size) {", "if (stamp.size != size) {"),
+         killed_by="damaged_blobs_never_reach_the_tree")
+mutation("holes are filled when they are kept",
+         ("store/blob_store.cc", "const bool sparse = may_be_sparse(fd);", "const bool sparse = false;"),
+         killed_by="holes_stay_holes")
+mutation("holes are filled when they are written",
+         ("store/journal.cc", "if (!may_be_sparse(from)) return copy_extent(from, to, 0, size);",
+          "return copy_extent(from, to, 0, size);"), killed_by="holes_stay_holes")
+mutation("holes are filled by the worker",
+         ("fusefs/served.cc", "if (left > 0 && store::may_be_sparse(served.blob.get())) {", "if (left == 77) {"),
+         killed_by="holes_stay_holes")

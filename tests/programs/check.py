@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Each system call by itself, and commands in commands: cold, warm, and after changes that matter.
 
-    check.py PCACHE CALLS LOOKS [GROUP...]
+    check.py PCACHE DIR [GROUP...]
 
-A case is a list of calls (calls.c, looks.c), what is there before, and variants of that ("## " in
+DIR holds the programs. A case is a list of calls (calls.c, looks.c, uses.c), what is there before, and variants of that ("## " in
 front of what is done after all times were set to one moment). The truth is the same
-program without pcache. What pcache leaves behind must equal it in every state: the first time, at a
+program without pcache. The groups "refused" and "table" are made from pcache's own table of system calls.
+What pcache leaves behind must equal it in every state: the first time, at a
 hit, in each variant, and back in the first state. A case also says whether the second run must hit.
 """
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -22,8 +24,9 @@ GROUPS = {}
 
 
 class Case:
-    def __init__(self, group, calls, setup="", variants=(), refused=None):
+    def __init__(self, group, calls, setup="", variants=(), refused=None, stdin=None):
         self.calls, self.setup, self.variants, self.refused = calls, setup, variants, refused
+        self.stdin = stdin  # a file
         self.program = group  # what runs the calls
         GROUPS.setdefault(group, []).append(self)
 
@@ -178,6 +181,53 @@ Case("reads", "execve", "printf '#!/bin/echo one\\n' > script; chmod 755 script"
      ["true", "printf '#!/bin/echo two\\n' > script; chmod 755 script",
       "printf '#!/bin/echo one\\n' > script"])
 
+# --- the rest: descriptors, streams, signals, users ---
+for name in ("read", "readv", "pread64", "preadv", "preadv2", "lseek", "fstat", "recvfrom", "recvmsg", "mmap"):
+    Case("uses", name, A, ["printf other-and-longer > a", "printf beta > a"], stdin="a")
+for name in ("write", "fstat_stdout", "ioctl", "tee", "vmsplice", "sendto", "sendmsg", "sendmmsg", "kill", "tkill",
+             "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setuid", "setgid", "setreuid", "setregid",
+             "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "sched_getaffinity"):
+    Case("uses", name, "true")
+Case("uses", "pwritev", A, [A2, NO_A])
+Case("uses", "pwritev2", A, [A2, NO_A])
+Case("uses", "connect", "true", ["touch socket"])
+Case("uses", "bind", "true", refused="socket")
+Case("uses", "kill_parent", "true", refused="signals")
+Case("uses", "pidfd_send_signal", "true", refused="signals")
+Case("uses", "setuid_other", "true", refused="changes-user" if os.geteuid() == 0 else None)
+Case("uses", "capset", "true", refused="changes-user" if os.geteuid() == 0 else None)
+Case("uses", "statfs", "true", refused="free-space")
+Case("uses", "prctl", "true", refused="unreadable-process")
+Case("uses", "getrandom", "true", refused="random")
+Case("uses", "clone3", "true", ["touch b", "mkdir b"])
+Case("uses", "clone3_namespace", "true", refused="namespace")
+SCRIPT = "printf '#!/bin/echo one\\n' > script; chmod 755 script"
+Case("uses", "execveat", SCRIPT, ["true", SCRIPT.replace("one", "two"), SCRIPT.replace("755", "644")])
+Case("uses", "execveat_by_descriptor", "true")
+
+# --- calls that are none of this machine's: the answer must be the kernel's own ---
+X32 = 0x40000000
+for number in (335, 423, 470, 1000):
+    Case("foreign", f"--answer {number}", "true", refused="unknown-syscall")
+for number in (0, 2, 39, 59, 257, 512, 520):
+    Case("foreign", f"--answer {X32 | number}", "true", refused="foreign-architecture")
+Case("foreign", "--i386", "true", refused="foreign-architecture")
+PROGRAM32 = r"""
+static int call(int number, const void* a, int b, int c) {
+  int result;
+  __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c) : "memory");
+  return result;
+}
+void _start(void) {
+  static char text[100];
+  const int in = call(5, "a", 0, 0), n = call(3, (void*)in, (int)text, 100);
+  const int out = call(8, "b", 0644, 0);
+  call(4, (void*)out, (int)text, n);
+  call(4, (void*)1, (int)text, n);
+  call(1, 0, 0, 0);
+}
+"""
+
 # --- commands in commands: in a variant some of them hit, and the whole must still be right ---
 TWO = "printf one > in1; printf two > in2"
 TWO_B = "printf one > in1; printf 2 > in2"
@@ -260,8 +310,10 @@ def snapshot(root):
 
 
 class Checker:
-    def __init__(self, pcache, calls, looks):
-        self.pcache, self.calls, self.looks = pcache, calls, looks
+    def __init__(self, pcache, programs):
+        self.pcache, self.programs = pcache, programs
+        self.calls, self.looks, self.uses = (os.path.join(programs, "pcache_" + name)
+                                             for name in ("calls", "looks", "uses"))
         self.base = os.path.realpath(tempfile.mkdtemp(prefix="pcache-programs-"))
         self.tree = os.path.join(self.base, "tree")
         self.report = os.path.join(self.base, "report")
@@ -299,11 +351,16 @@ class Checker:
             command = ["sh", "-c", script]
         elif case.program in ("looks", "reads"):
             command = [self.looks] + case.calls.split()
+        elif case.program in ("uses", "foreign"):
+            command = [self.uses] + case.calls.split()
+        elif case.program == "program32":
+            command = ["./program32"]
         else:
             command = [self.calls] + case.calls.split()
         if traced:
             command = [self.pcache, "run", "--quiet", "--report", self.report, "--"] + command
-        done = subprocess.run(command, cwd=self.tree, env=self.env, capture_output=True, timeout=30)
+        given = open(os.path.join(self.tree, case.stdin)) if case.stdin else subprocess.DEVNULL
+        done = subprocess.run(command, cwd=self.tree, env=self.env, stdin=given, capture_output=True, timeout=30)
         outcome = None
         if traced:
             try:
@@ -352,17 +409,77 @@ class Checker:
         self.compare(case, "back in the first state", case.setup)
 
 
+    def rows(self):
+        """(number, name, meaning, code) of each row of the table."""
+        text = subprocess.run([os.path.join(self.programs, "pcache_rows")], capture_output=True, text=True,
+                              check=True).stdout
+        return [(line.split() + [""])[:4] for line in text.splitlines()]
+
+    def check_refused(self):
+        """Each row that is refused, called with arguments that nothing can come of."""
+        rows = [row for row in self.rows() if row[2] == "refused"]
+        for number, name, _, code in rows:
+            case = Case("uses", f"--number {number}", refused=code)
+            outcome = self.compare(case, name, "true")
+            codes = [reason["code"] for reason in outcome["reasons"]]
+            if code not in codes:
+                self.fail(name, f"not refused as {code}", f"    {codes}")
+        return len(rows)
+
+    def check_table(self):
+        """No row is without a program, and no function of a program without a case."""
+        here, sources = os.path.dirname(os.path.abspath(__file__)), {}
+        for name in ("calls", "looks", "uses"):
+            with open(os.path.join(here, name + ".c"), encoding="utf-8") as file:
+                sources[name] = file.read()
+        followed = [row for row in self.rows() if row[2] == "followed"]
+        for _, name, _, _ in followed:
+            if not any(re.search(rf"SYS_{name}\b", text) for text in sources.values()):
+                self.fail(name, "has no program", "    it is followed, so calls.c, looks.c or uses.c must make it")
+        told = {word for cases in GROUPS.values() for case in cases for word in re.split(r"[ ;]+", case.calls)}
+        for source in sources.values():
+            for function in re.findall(r"\bROW\((\w+)\)", source.partition("#define ROW")[2]):
+                owner_only = "chown" in function and os.geteuid() != 0
+                if function not in told and function != "name" and not owner_only:
+                    self.fail(function, "is in no case")
+        return len(followed)
+
+    def check_program32(self):
+        """A 32-bit program, where the compiler makes one and the kernel runs it."""
+        path = os.path.join(self.base, "program32")
+        made = subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-fno-pie", "-no-pie", "-w", "-x", "c", "-",
+                               "-o", path], input=PROGRAM32, text=True, capture_output=True)
+        if made.returncode != 0:
+            print(f"SKIPPED: a 32-bit program: the compiler makes none: {made.stderr.strip()[:200]}")
+            return 0
+        try:
+            subprocess.run([path], capture_output=True, check=False, cwd=self.base)
+        except OSError as error:
+            print(f"SKIPPED: a 32-bit program: the kernel runs none: {error}")
+            return 0
+        case = Case("program32", "program32", f"{A}; cp {path} program32", [f"{A2}; cp {path} program32"],
+                    refused="foreign-architecture")
+        self.check(case)
+        return 1
+
+
 def main():
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    groups = sys.argv[4:] or list(GROUPS)
-    checker = Checker(*map(os.path.realpath, sys.argv[1:4]))
+    groups = sys.argv[3:] or [*GROUPS, "refused", "table", "program32"]
+    checker = Checker(*map(os.path.realpath, sys.argv[1:3]))
     count = 0
     try:
         for group in groups:
             for case in GROUPS.get(group, []):
                 checker.check(case)
                 count += 1
+            if group == "refused":
+                count += checker.check_refused()
+            elif group == "table":
+                count += checker.check_table()
+            elif group == "program32":
+                count += checker.check_program32()
     finally:
         checker.close()
     print(f"{count} cases, {checker.failures} failures")

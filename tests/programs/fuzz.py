@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Random scripts in random states: whatever happens, pcache must leave what the bare shell leaves.
 
-    fuzz.py PCACHE CALLS LOOKS [SEED [SCRIPTS [STATES]]]
+    fuzz.py PCACHE DIR [SEED [SCRIPTS [STATES]]]
 
 Each script runs in a sequence of states, and in each state twice, so that records of one state meet
 the others. States differ in little: that is where a fact that was not kept would show. Prints the
@@ -139,12 +139,12 @@ def vary(rng, state):
 
 
 def main():
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    numbers = [int(text) for text in sys.argv[4:]] + [0, 0, 0]
+    numbers = [int(text) for text in sys.argv[3:]] + [0, 0, 0]
     seed = numbers[0] or random.randrange(1 << 30)
     scripts, states = numbers[1] or 10, numbers[2] or 6
-    checker = check.Checker(*map(os.path.realpath, sys.argv[1:4]))
+    checker = check.Checker(*map(os.path.realpath, sys.argv[1:3]))
     print("seed", seed, flush=True)
     hits = 0
     try:

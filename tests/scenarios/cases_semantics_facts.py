@@ -132,3 +132,11 @@ case("attribute_is_asked", "python3 -c \"import os; print(os.getxattr('in', 'use
      setup="touch in; " + XATTR % 1, matter=XATTR % 2)
 case("attributes_are_listed", "python3 -c \"import os; print(os.listxattr('in'))\"", harmless=QUIET,
      setup="touch in", matter=XATTR % 2)
+
+# --- which names are one file ---
+
+case("links_made_anew", "[ a -ef b ] && echo same || echo other", setup="echo x > a; ln a b; touch -d 2020-01-01 a",
+     harmless="cp a c; rm a b; mv c a; ln a b; touch -d 2020-01-01 a",
+     matter="cp a c; rm b; mv c b; ln a d; ln b e; touch -d 2020-01-01 a b")
+case("links_of_a_hit_within", "sh -c '[ a -ef b ] && echo same'; cat in", setup="echo x > a; ln a b; echo one > in; "
+     "touch -d 2020-01-01 a", harmless="cp a c; rm a b; mv c a; ln a b; touch -d 2020-01-01 a", matter="echo two > in")

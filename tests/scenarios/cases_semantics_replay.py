@@ -140,3 +140,21 @@ def reader_of_what_is_being_written(t):
     t.check("raced" in report.codes(), f"no reason raced, but {report.codes()}")
     t.sh("rm x seen")
     t.step(script, hit=True, what="warm")
+
+
+@scenario
+def holes_stay_holes(t):
+    """Of what is written at once, of what is served, and of what streams."""
+    t.write("in", "one\n")
+    for size in ("600K", "3M", "200M"):
+        command = f"truncate -s {size} out; cat in >> out; dd if=in of=out conv=notrunc bs=1 seek=300000 2> /dev/null"
+        t.step(command, what=f"{size}, cold")
+        t.sh("rm out")
+        t.step(command, what=f"{size}, warm", hit=True)
+        t.stop()
+        blocks = os.stat(os.path.join(t.tree, "out")).st_blocks
+        t.check(blocks <= 64, f"{size}: it takes {blocks} blocks")
+        t.sh("rm out")
+    stored = sum(os.lstat(os.path.join(d, n)).st_blocks for d, _, names in os.walk(t.path("cache", "store", "blobs"))
+                 for n in names)
+    t.check(stored < 1000, f"the blobs take {stored} blocks")

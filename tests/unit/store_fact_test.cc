@@ -81,10 +81,33 @@ TEST(PathSet, OrderMatters) {
   EXPECT_NE(path_set_digest({a}), path_set_digest({a, a}));
 }
 
+TEST(Inodes, TellOnlyWhichNamesAreOneFile) {
+  const auto facts = [](const std::vector<std::string>& inodes) {
+    std::vector<Fact> out;
+    for (size_t i = 0; i < inodes.size(); ++i) {
+      Fact fact{{FactKind::kIdentity, {std::string(1, static_cast<char>('a' + i))}, 1, {}}, {}};
+      fact.value.nlink = 2;
+      fact.value.text = inodes[i];
+      out.push_back(fact);
+    }
+    name_inodes(&out);
+    return out;
+  };
+  EXPECT_EQ(facts({"1:7", "1:7", "1:9"}), facts({"2:3", "2:3", "2:1"}));
+  EXPECT_NE(facts({"1:7", "1:7", "1:9"}), facts({"1:7", "1:9", "1:9"}));
+  EXPECT_EQ(facts({"1:7", "1:7", "1:9"})[2].value.text, "c");
+
+  Fact link{{FactKind::kLink, {"l"}, 0, {}}, {}};
+  link.value.text = "1:7";
+  std::vector<Fact> others{link};
+  name_inodes(&others);
+  EXPECT_EQ(others[0], link);
+}
+
 TEST(FactKind, EachHasAName) {
   std::set<std::string> names;
-  for (int kind = 1; kind <= 12; ++kind) names.insert(fact_kind_name(static_cast<FactKind>(kind)));
-  EXPECT_EQ(names.size(), 12u);
+  for (int kind = 1; kind <= 14; ++kind) names.insert(fact_kind_name(static_cast<FactKind>(kind)));
+  EXPECT_EQ(names.size(), 14u);
   EXPECT_FALSE(names.contains("unknown"));
 }
 

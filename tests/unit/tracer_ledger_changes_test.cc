@@ -285,6 +285,13 @@ TEST_F(Conflicts, ParentsAndChildrenDoNotRace) {
   EXPECT_TRUE(one_->refusals.empty());
 }
 
+TEST_F(Conflicts, AChildWhoseOutputItsParentChangesMeanwhileIsRefusedTheParentIsNot) {
+  create(*one_, "out");
+  create(*make_, "out", "more");
+  EXPECT_TRUE(refused(*one_, "raced"));
+  EXPECT_TRUE(make_->refusals.empty());
+}
+
 TEST_F(Conflicts, AListingThatASiblingChangesIsRefused) {
   write_file(in_root("d/a"), "");
   look_list(*one_, "d");
