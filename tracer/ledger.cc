@@ -41,6 +41,14 @@ uint8_t blocking_aspects(FactKind kind) {
 
 constexpr uint32_t kPermissions = 07777;
 
+// It was touched, or given a time that it did not have.
+bool times_are_own(const PathEntry& entry) {
+  if ((entry.changed & kTimes) == 0 || entry.before.err != 0) return false;
+  const timespec& before = entry.before.st.st_mtim;
+  return entry.touched ||
+         (entry.mtime_ns && *entry.mtime_ns != before.tv_sec * 1'000'000'000LL + before.tv_nsec);
+}
+
 // After own chmod, chown or utimens the rest is still an input: those fields are as they were
 // before.
 void restore_own_attributes(const PathEntry& entry, FactValue* value, const FactKey& key) {
@@ -161,7 +169,12 @@ bool Ledger::is_own(const Execution& e, const TreePath& path, uint8_t aspects) {
 // where creating the file would have given the same (Replaced says so).
 bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactKey* key,
                                FactValue* value) {
-  if (key->kind != FactKind::kIdentity || (entry.changed & kContents) == 0) return true;
+  if (key->kind != FactKind::kIdentity) return true;
+  if (value->err == 0 && times_are_own(entry)) {
+    key->param &= ~(store::kWithMtime | store::kWithDirMtime);
+    value->mtime_ns = 0;
+  }
+  if ((entry.changed & kContents) == 0) return true;
   for (const uint32_t index : entry.facts) {
     const ObservedFact& fact = e.facts[index];
     if (!fact.removed && fact.key.kind == FactKind::kReplaced && fact.value.text == "replaceable")

@@ -77,7 +77,7 @@ case("deep_shells", "sh -c 'sh -c \"sh -c \\\"cat in; exit 0\\\"; cat in\"; cat 
      **IN)
 case("exit_status_of_a_child_matters", "sh -c 'grep -q one in'; echo $?", **IN)
 case("stopped_child_goes_on", "sh -c 'kill -STOP $$; echo went on > done' & while [ ! -e done ]; do "
-     "kill -CONT $! 2> /dev/null; done; wait $!; echo $?; cat done; rm done", hit=None)
+     "kill -CONT $! 2> /dev/null; done; wait $!; echo $?; cat done; rm done")
 case("recursive_make", "make -s", clean="rm -f sub/*.o sub/lib.a prog main.o",
      setup="mkdir sub; printf 'prog: main.o sub/lib.a\\n\\tgcc -o prog main.o sub/lib.a\\nmain.o: main.c\\n\\t"
            "gcc -c main.c\\nsub/lib.a: .FORCE\\n\\t$(MAKE) -C sub\\n.FORCE:\\n' > Makefile; "

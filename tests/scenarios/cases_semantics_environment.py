@@ -197,6 +197,6 @@ def descriptors_that_are_listed(t):
     os.close(extra)
 
 
-case("own_name_in_proc", "head -c 3 /proc/$$/comm | wc -c", hit=None)
+case("own_name_in_proc", "head -c 3 /proc/$$/comm | wc -c", hit=False, code="pseudo-file")
 case("linked_name_of_the_program", "python3 -c \"import os; print(os.path.basename(os.readlink('/proc/self/exe'))[:6])\"",
      harmless=QUIET)

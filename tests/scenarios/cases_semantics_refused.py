@@ -58,8 +58,7 @@ case("calls_without_a_library", "./p", setup="echo one > in; cat > p.s <<'S'\n.g
 case("program_by_descriptor", "python3 -c \"import os\nos.execve(os.open('/bin/cat', os.O_RDONLY), ['cat', 'in'], {})\"",
      setup="echo one > in", matter="echo two > in", harmless="touch quiet/unrelated")
 case("unnamed_temporary_file", "python3 -c \"import tempfile\nf = tempfile.TemporaryFile()\nf.write(open('in', 'rb').read())\n"
-     "f.seek(0); print(f.read())\"", setup="echo one > in", matter="echo two > in", harmless="touch quiet/unrelated",
-     hit=None)
+     "f.seek(0); print(f.read())\"", setup="echo one > in", matter="echo two > in", harmless="touch quiet/unrelated")
 
 
 def _child(t, script, code):

@@ -102,11 +102,11 @@ case("closed_stdout_used_for_a_file", "exec >&-; exec > out; cat in; /bin/echo m
 case("streams_exchanged", "exec 3>&1 1>&2 2>&3 3>&-; echo out; /bin/echo err >&2; cat in", **IN)
 case("process_substitution", ["bash", "-c", "diff <(cat in) <(echo one) > d; cat d"], clean="rm d", **IN)
 case("written_through_the_kernel", "python3 -c \"import os; f = os.open('in', 0); os.sendfile(1, f, 0, 99)\"",
-     harmless=QUIET, hit=None, **IN)
+     harmless=QUIET, hit=False, code="stream-uncertain", **IN)
 case("thread_writes_while_a_child_appends", "python3 -c \"import os, subprocess, threading\n"
      "f = os.open('out', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
      "t = threading.Thread(target=os.write, args=(f, b'thread\\n')); t.start(); t.join()\n"
-     "subprocess.run('cat in >> out', shell=True)\nos.write(f, b'parent\\n')\"", hit=None, clean="rm out", harmless=QUIET, **IN)
+     "subprocess.run('cat in >> out', shell=True)\nos.write(f, b'parent\\n')\"", again=False, clean="rm out", harmless=QUIET, **IN)
 
 # --- parents, children, siblings ---
 

@@ -138,7 +138,7 @@ def root_in_a_pipe_within(t):
 @scenario
 def mapped_debug_information_hits(t):
     t.ignore.add("a.o")
-    _in_another_checkout(t, "gcc -g -ffile-prefix-map=/nowhere=. -c a.c", setup=C, clean="rm a.o", hit=None,
+    _in_another_checkout(t, "gcc -g -ffile-prefix-map=/nowhere=. -c a.c", setup=C, clean="rm a.o", hit=True,
                          verify=COMP_DIR % "a.o")
 
 

@@ -36,8 +36,8 @@ case("here_document", "cat <<END\nline of $HOME\nEND\n")
 case("command_substitution", "x=$(cat in); echo \"<$x>\"", setup="echo v > in", matter="echo w > in")
 case("redirect_to_dev_null", "echo gone > /dev/null; ls missing 2> /dev/null; echo here")
 case("stdout_closed", "exec >&-; echo x 2> err; cat in > out", setup="echo v > in",
-     clean="rm -f out err", hit=None)
-case("dev_stdout", "echo x > /dev/stdout; echo y > /dev/stderr", hit=None)
+     clean="rm -f out err")
+case("dev_stdout", "echo x > /dev/stdout; echo y > /dev/stderr", hit=False, code="stream-reopened")
 case("tee", "cat in | tee a b | tr v w > c", setup="echo v > in", clean="rm a b c",
      matter="echo vv > in")
 
