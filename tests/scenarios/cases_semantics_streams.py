@@ -103,7 +103,7 @@ def kind_of_stdout_is_no_question_of_stdio(t):
 
 # --- files that somebody else writes to as well ---
 
-CHILD = "cat in >> out; sleep 1"
+CHILD = "cat in >> out; : > done; sleep 1"
 
 
 def _child_alone(t, around):
@@ -112,15 +112,17 @@ def _child_alone(t, around):
     t.write_all({"in": "child\n", "out": ""})
     t.step(around)
     t.write("out", "")
+    t.sh("rm done")
     t.step(["sh", "-c", CHILD])
 
 
 @scenario
 def written_by_the_parent_through_what_it_held(t):
     _child_alone(t, ["/usr/bin/python3", "-c", "import os, subprocess, time\nf = os.open('out', os.O_WRONLY | os.O_APPEND)\n"
-                     f"p = subprocess.Popen(['sh', '-c', '{CHILD}']); time.sleep(0.5); os.write(f, b'parent\\n'); p.wait()"])
+                     f"p = subprocess.Popen(['sh', '-c', '{CHILD}'])\nwhile not os.path.exists('done'): time.sleep(0.1)\n"
+                     "os.write(f, b'parent\\n'); p.wait()"])
 
 
 @scenario
 def written_by_the_parent_meanwhile(t):
-    _child_alone(t, f"sh -c '{CHILD}' & sleep 0.5; echo parent >> out; wait")
+    _child_alone(t, f"sh -c '{CHILD}' & while [ ! -e done ]; do sleep 0.1; done; echo parent >> out; wait")
