@@ -71,6 +71,8 @@ bool starts_with_any(std::string_view path, std::span<const std::string_view> pr
 Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resolved, bool opens,
                                           bool writes, bool startup_tty_open) {
   const std::string& path = resolved.path.text;
+  // Links that lead in a circle: each of them is a fact already, and there is nothing behind them.
+  if (resolved.err == ELOOP && !resolved.links.empty()) return Special::kNoFact;
   if (path.starts_with("/proc/")) {
     if (path.starts_with("/proc/self/fd/") && opens) {
       const int fd = std::atoi(path.c_str() + 14);

@@ -165,6 +165,16 @@ bool Ledger::is_own(const Execution& e, const TreePath& path, uint8_t aspects) {
          below_own_directory(e, path);
 }
 
+// "out/x: Not a directory", because its own tree made a file of that name.
+bool Ledger::below_own_file(const Execution& e, const TreePath& path) {
+  for (TreePath at = path; !at.text.empty() && at.text != "/";) {
+    at = at.parent();
+    const auto entry = e.paths.find(at);
+    if (entry != e.paths.end() && (entry->second.changed & kExistence) != 0) return true;
+  }
+  return false;
+}
+
 // What an own write leaves to be learned by a stat: owner, mode and link count of before. Nothing,
 // where creating the file would have given the same (Replaced says so).
 bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactKey* key,
@@ -209,6 +219,7 @@ void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
     PathEntry& entry = a->paths[key.path];
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
       return;
+    if (value.err == ENOTDIR && below_own_file(*a, key.path)) return;
     FactKey asked = key;
     FactValue own = value;
     restore_link_count(*a, key, &own);

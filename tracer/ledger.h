@@ -123,6 +123,7 @@ class Ledger {
   void require_prior_state(Execution& e, PathEntry& entry, const Change& change);
   static bool below_own_directory(const Execution& e, const TreePath& path);
   static bool is_own(const Execution& e, const TreePath& path, uint8_t aspects);
+  static bool below_own_file(const Execution& e, const TreePath& path);
   static void forget_looks(Execution& e, PathEntry& entry, const Change& change);
   void add_replaced(Execution& e, PathEntry& entry, const Change& change, bool blind);
   void note_conflicts(Execution& writer, const Change& change, uint8_t aspects);
