@@ -232,3 +232,14 @@ mutation("holes are filled when they are written",
 mutation("holes are filled by the worker",
          ("fusefs/served.cc", "if (left > 0 && store::may_be_sparse(served.blob.get())) {", "if (left == 77) {"),
          killed_by="holes_stay_holes")
+
+# --- what own doing answers ---
+mutation("a time that the command has set itself is a question about before",
+         (LEDGER, "if (value->err == 0 && times_are_own(entry)) {", "if (entry.sequence == ~0ULL) {"),
+         killed_by="own_touch_is_no_question_about_before")
+mutation("what lies below an own file is a question",
+         (LEDGER, "if (value.err == ENOTDIR && below_own_file(*a, key.path)) return;", ""),
+         killed_by="copy_into_what_became_a_directory")
+mutation("what lies behind a circle of links is a question",
+         (LOOKUPS, "if (resolved.err == ELOOP && !resolved.links.empty()) return Special::kNoFact;", ""),
+         killed_by="loop_of_links_is_broken")

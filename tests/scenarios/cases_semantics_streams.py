@@ -106,23 +106,24 @@ def kind_of_stdout_is_no_question_of_stdio(t):
 CHILD = "cat in >> out; : > done; sleep 1"
 
 
-def _child_alone(t, around):
+def _child_alone(t, around, alone):
     """What is around it writes to the child's output while the child is at it: the child's own record, if
     there is one, must not hold that."""
     t.write_all({"in": "child\n", "out": ""})
     t.step(around)
     t.write("out", "")
     t.sh("rm done")
-    t.step(["sh", "-c", CHILD])
+    t.step(alone)
 
 
 @scenario
 def written_by_the_parent_through_what_it_held(t):
     _child_alone(t, ["/usr/bin/python3", "-c", "import os, subprocess, time\nf = os.open('out', os.O_WRONLY | os.O_APPEND)\n"
                      f"p = subprocess.Popen(['sh', '-c', '{CHILD}'])\nwhile not os.path.exists('done'): time.sleep(0.1)\n"
-                     "os.write(f, b'parent\\n'); p.wait()"])
+                     "os.write(f, b'parent\\n'); p.wait()"], ["sh", "-c", CHILD])
 
 
 @scenario
 def written_by_the_parent_meanwhile(t):
-    _child_alone(t, f"sh -c '{CHILD}' & while [ ! -e done ]; do sleep 0.1; done; echo parent >> out; wait")
+    _child_alone(t, f"sh -c '{CHILD}' & while [ ! -e done ]; do sleep 0.1; done; echo parent >> out; wait",
+                 f"sh -c '{CHILD}' & wait")
