@@ -11,6 +11,7 @@ import sys
 # What no test can bring about; each says why.
 UNTESTED = {
     "lineage-lost": "a process must be killed within its parent's fork()",
+    "events-lost": "the ring must overflow",
     "store-failed": "the database must fail after it was opened well",
     "disk-full": "tests/faults fills disks; a command's own write must fail unseen for this one",
 }
