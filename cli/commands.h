@@ -33,6 +33,7 @@ struct RunArguments {
   bool read_only = false;
   bool recache = false;
   bool no_passthrough = false;
+  int watch_fd = -1;  // of trace and census: gets every event, and nothing is recorded
   std::vector<std::string> command;
 };
 int run_command(const RunArguments& arguments);  // returns only when it fails
@@ -47,10 +48,39 @@ struct StatsArguments {
 int stats_command(const StatsArguments& arguments);
 
 struct ExplainArguments {
-  std::string filter;
+  std::string what;  // a path, an execution's number, a part of a command line; "": what ran
+  std::vector<std::string> command;  // instead of `what`
+  std::string run;                   // "": the last
+  bool codes = false;
   bool json = false;
 };
 int explain_command(const ExplainArguments& arguments);
+
+struct WhyArguments {
+  std::string file;
+  bool tree = false;
+  bool json = false;
+};
+int why_command(const WhyArguments& arguments);
+
+struct GraphArguments {
+  std::string run;  // "": the last
+  std::string format = "html";
+  std::string report;  // a file of `run --report` instead of a run that is kept
+  std::string output;  // "": standard output; html on a terminal: a file of its own
+};
+int graph_command(const GraphArguments& arguments);
+
+// census and trace: CMD traced, with nothing recorded.
+struct WatchArguments {
+  std::vector<std::string> command;
+  std::string root;
+  std::string output;
+  bool all = false;
+  bool json = false;
+};
+int census_command(const WatchArguments& arguments);
+int trace_command(const WatchArguments& arguments);
 
 int clear_command(bool yes);
 

@@ -1,88 +1,99 @@
-// pcache explain: prints the reasons that the last run recorded. Nothing is worked out anew here.
+// pcache explain: prints the reasons that a run recorded. Nothing is worked out anew here.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/text.h"
+#include "cli/views/explain.h"
+#include "cli/views/select.h"
+#include "cli/working_dir.h"
 
 namespace pcache::cli {
 namespace {
 
-using Words = std::vector<std::string>;
+constexpr size_t kMostExplained = 50;  // in full; the others' reasons are listed
 
-// The filter is part of the command line, or of a path that a reason names.
-bool selected(const Json& execution, const std::string& filter) {
-  if (filter.empty()) return true;
-  std::string line;
-  for (const std::string& word : execution.value("argv", Words())) line += word + " ";
-  if (line.find(filter) != std::string::npos) return true;
-  for (const Json& reason : execution.value("reasons", Json::array())) {
-    if (reason.value("path", "").find(filter) != std::string::npos) return true;
+// A path as reports name it, and the record that left it.
+void find_path(const Channel& channel, const RunView& run, Wanted* wanted) {
+  if (wanted->text.empty()) return;
+  const std::string path = absolute_path(wanted->text);
+  const std::string root = run.report.value("root", "");
+  wanted->path = is_inside(path, root) && path != root ? path.substr(root.size() + 1) : path;
+  Json request = make_request("producer");
+  request["path"] = path;
+  if (const auto answer = ask(channel, request)) wanted->maker = answer->text("strong");
+}
+
+// Without --run the last run that knows the command, or the path's maker.
+Result<RunView> choose_run(const Channel& channel, const ExplainArguments& arguments,
+                           Wanted* wanted) {
+  PCACHE_ASSIGN(RunView run, read_run(channel, arguments.run));
+  find_path(channel, run, wanted);
+  if (!arguments.run.empty() || wanted->command.empty()) return run;
+  for (auto at = run.kept.rbegin(); at != run.kept.rend(); ++at) {
+    const auto other = read_run(channel, std::to_string(*at));
+    if (other && !select_executions(other->report, *wanted).empty()) return *other;
   }
-  return filter == std::to_string(execution.value("id", uint64_t{0}));
+  return run;
 }
 
-std::string outcome_text(const Painter& paint, const std::string& outcome) {
-  if (outcome == "miss") return paint(Colour::kYellow, "ran");
-  if (outcome == "uncacheable") return paint(Colour::kRed, "not cached");
-  if (outcome == "not_worth_it") return paint(Colour::kDim, "not worth it");
-  return paint(Colour::kGreen, outcome);
-}
-
-void print_execution(const Painter& paint, const Json& execution) {
-  fmt::print("{}: {}\n", outcome_text(paint, execution.value("outcome", "")),
-             command_text(execution.value("argv", Words()), terminal_width(STDOUT_FILENO) - 16));
-  std::vector<Words> rows;
-  for (const Json& reason : execution.value("reasons", Json::array())) {
-    rows.push_back({reason.value("code", ""), printable(reason.value("path", "")),
-                    printable(reason.value("detail", ""))});
-  }
-  if (rows.empty()) rows.push_back({"no reason was recorded"});
-  fmt::print("{}", aligned(rows, "    "));
-}
-
-void print_run(const Json& run, const Json& chosen, const std::string& filter) {
+void print_run(Explainer& explainer, const Json& chosen, const Wanted& wanted) {
   const Painter paint(STDOUT_FILENO);
-  fmt::print("Last run: {}\n  {}, {}, {} not cacheable; exit status {}, {}\n\n",
-             command_text(run.value("command", Words()), 80),
-             counted(run.value("hits", uint64_t{0}), "hit", "hits"),
-             counted(run.value("misses", uint64_t{0}), "miss", "misses"),
-             run.value("uncacheable", uint64_t{0}), run.value("exit_status", 0),
-             format_seconds(run.value("wall_s", 0.0)));
-  for (const Json& execution : chosen) print_execution(paint, execution);
+  const Json& report = explainer.run().report;
+  fmt::print("{}: {}\n  {}, {}, {} not cacheable; exit status {}, {}{}\n\n",
+             run_title(explainer.run()), command_text(report.value("command", Words()), 80),
+             counted(report.value("hits", uint64_t{0}), "hit", "hits"),
+             counted(report.value("misses", uint64_t{0}), "miss", "misses"),
+             report.value("uncacheable", uint64_t{0}), report.value("exit_status", 0),
+             format_seconds(report.value("wall_s", 0.0)),
+             report.contains("started_s") ? ", " + time_text(report.value("started_s", 0.0)) : "");
+  for (const Json& execution : chosen) print_explained(paint, execution);
   if (!chosen.empty()) return;
-  if (filter.empty()) {
+  if (!wanted.command.empty()) {
+    fmt::print("No run that is kept has this command: {}\n", command_text(wanted.command, 80));
+  } else if (wanted.text.empty()) {
     fmt::print("Everything was a hit: nothing ran.\n");
   } else {
     fmt::print("Nothing that ran has \"{}\" in its command line or its reasons.\n",
-               printable(filter));
+               printable(wanted.text));
   }
+}
+
+int explain_codes(bool json) {
+  if (json) {
+    fmt::print("{}\n", reason_codes_json().dump(2));
+  } else {
+    print_reason_codes(Painter(STDOUT_FILENO));
+  }
+  return 0;
 }
 
 }  // namespace
 
 int explain_command(const ExplainArguments& arguments) {
+  if (arguments.codes) return explain_codes(arguments.json);
   const auto locations = Locations::find();
   if (!locations) return fail(locations.error().to_string());
   auto connection = connect_or_start(*locations);
   if (!connection) return fail(connection.error().to_string());
-  const auto answer = ask(connection->channel, make_request("last_run"));
-  if (!answer) return fail(answer.error().to_string());
-  const Json run = Json::parse(answer->text("run"), nullptr, /*allow_exceptions=*/false);
-  if (!run.is_object()) return fail("no run is recorded yet: start one with `pcache run -- CMD`");
-
+  Wanted wanted;
+  wanted.text = arguments.what;
+  wanted.command = arguments.command;
+  auto run = choose_run(connection->channel, arguments, &wanted);
+  if (!run) return fail(run.error().to_string());
+  const Json selected = select_executions(run->report, wanted);
+  Explainer explainer(connection->channel, std::move(*run));
   Json chosen = Json::array();
-  for (const Json& execution : run.value("executions", Json::array())) {
-    if (execution.value("outcome", "") != "hit" && selected(execution, arguments.filter)) {
-      chosen.push_back(execution);
-    }
-  }
+  for (const Json& execution : selected)
+    chosen.push_back(chosen.size() < kMostExplained ? explainer.explain(execution) : execution);
   if (arguments.json) {
-    const Json out = {{"command", run.value("command", Words())}, {"executions", chosen}};
+    const Json out = {{"run", explainer.run().number},
+                      {"command", explainer.run().report.value("command", Words())},
+                      {"executions", chosen}};
     fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
-    print_run(run, chosen, arguments.filter);
+    print_run(explainer, chosen, wanted);
   }
   return 0;
 }

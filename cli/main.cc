@@ -1,5 +1,6 @@
 // pcache: parses the command line and calls one subcommand.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "cli/client.h"
 #include "cli/commands.h"
@@ -15,6 +16,9 @@ struct Arguments {
   RunArguments run;
   StatsArguments stats;
   ExplainArguments explain;
+  WhyArguments why;
+  GraphArguments graph;
+  WatchArguments watch;
   bool yes = false;
   bool status_json = false;
 };
@@ -40,14 +44,50 @@ void add_run_options(CLI::App* command, RunArguments& run) {
   command->add_flag("--no-passthrough", run.no_passthrough, "copy contents through the daemon");
 }
 
-// Where CMD begins in argv: it and its own options are nobody's business but its own. Only --root
-// and
-// --report take a value.
+// Questions about runs and about commands.
+void add_questions(CLI::App& app, Arguments& a, std::vector<std::string>& for_help) {
+  CLI::App* explain = app.add_subcommand("explain", "Why a command ran again, or is never cached");
+  explain->add_option("WHAT", a.explain.what,
+                      "a path, an execution's number, a part of a command line; or -- CMD...");
+  explain->add_option("--run", a.explain.run, "run N, or -1 for the one before the last");
+  explain->add_flag("--codes", a.explain.codes, "every reason with its meaning and remedy");
+  explain->add_flag("--json", a.explain.json, "as JSON");
+
+  CLI::App* why = app.add_subcommand("why", "Which command made a file, from what");
+  why->add_option("FILE", a.why.file, "any file, mounted or not")->required();
+  why->add_flag("--tree", a.why.tree, "its inputs' makers too, and theirs");
+  why->add_flag("--json", a.why.json, "as JSON");
+
+  CLI::App* graph = app.add_subcommand("graph", "A run as a page: processes, time, hits, reasons");
+  graph->add_option("RUN", a.graph.run, "run N, or -1 for the one before the last");
+  graph->add_option("--format", a.graph.format, "html, dot or json")
+      ->check(CLI::IsMember({"html", "dot", "json"}));
+  graph->add_option("--report", a.graph.report, "a file that `run --report` wrote");
+  graph->add_option("-o,--output", a.graph.output, "the file to write");
+
+  CLI::App* census = app.add_subcommand("census", "What a command does, counted");
+  census->add_option("-o,--output", a.watch.output, "write it there, not to standard output");
+  CLI::App* trace = app.add_subcommand("trace", "What a command does, event by event");
+  trace->add_option("--log", a.watch.output, "write it there, not to standard error");
+  trace->add_flag("--all", a.watch.all, "failures too, and every call that is traced");
+  for (CLI::App* command : {census, trace}) {
+    command->add_option("--root", a.watch.root, "the project (as for run)");
+    command->add_flag("--json", a.watch.json, "as JSON");
+    command->add_option("CMD", for_help, "the command and its arguments");
+  }
+}
+
+bool takes_value(const std::string& option) {
+  return option == "--root" || option == "--report" || option == "--log" || option == "-o" ||
+         option == "--output";
+}
+
+// Where CMD begins in argv: it and its own options are nobody's business but its own.
 int command_begin(int argc, char** argv, int first) {
   for (int i = first; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "--" || word.empty() || word[0] != '-') return i;
-    if (word == "--root" || word == "--report") ++i;
+    if (takes_value(word)) ++i;
   }
   return argc;
 }
@@ -69,19 +109,22 @@ int parse_and_run(int argc, char** argv) {
   CLI::App* stats = app.add_subcommand("stats", "Hits, misses, time saved, size of the store");
   stats->add_flag("--json", a.stats.json, "as JSON");
   stats->add_flag("--zero", a.stats.zero, "then start the counts again");
-  CLI::App* explain = app.add_subcommand("explain", "Why the last run ran what it ran");
-  explain->add_option("FILTER", a.explain.filter, "only executions with this path or text in them");
-  explain->add_flag("--json", a.explain.json, "as JSON");
+  add_questions(app, a, for_help);
   app.add_subcommand("clear", "Forget all records")->add_flag("--yes", a.yes, "do not ask");
 
   const bool is_run = argc > 1 && std::string_view(argv[1]) == "run";
-  const bool is_job = is_run || (argc > 1 && std::string_view(argv[1]) == "shell");
+  const std::string_view verb = argc > 1 ? argv[1] : "";
+  const bool is_watch = verb == "census" || verb == "trace";
+  const bool is_job = is_run || is_watch || verb == "shell";
   int parsed = argc;
-  if (is_run) {
+  if (is_run || is_watch) {
     parsed = command_begin(argc, argv, 2);
     int begin = parsed;
     if (begin < argc && std::string_view(argv[begin]) == "--") ++begin;
-    a.run.command.assign(argv + begin, argv + argc);
+    (is_run ? a.run.command : a.watch.command).assign(argv + begin, argv + argc);
+  } else if (verb == "explain") {
+    parsed = static_cast<int>(std::find(argv, argv + argc, std::string_view("--")) - argv);
+    if (parsed < argc) a.explain.command.assign(argv + parsed + 1, argv + argc);
   }
   try {
     app.parse(parsed, argv);
@@ -100,7 +143,14 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("umount")) return umount_command(a.umount);
   if (app.got_subcommand("status")) return status_command(a.status_json);
   if (stats->parsed()) return stats_command(a.stats);
-  if (explain->parsed()) return explain_command(a.explain);
+  if (app.got_subcommand("explain")) return explain_command(a.explain);
+  if (app.got_subcommand("why")) return why_command(a.why);
+  if (app.got_subcommand("graph")) return graph_command(a.graph);
+  if (is_watch && a.watch.command.empty())
+    return fail(std::string("no command: say `pcache ") + argv[1] + " -- CMD [ARG...]`",
+                kPcacheFailed);
+  if (app.got_subcommand("census")) return census_command(a.watch);
+  if (app.got_subcommand("trace")) return trace_command(a.watch);
   return clear_command(a.yes);
 }
 

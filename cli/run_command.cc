@@ -149,6 +149,7 @@ Json Handshake::request(std::vector<int>* fds, int stderr_fd, int report_fd) con
   request["no_passthrough"] = arguments_.no_passthrough;
   request["stderr"] = stderr_fd >= 0;
   request["report"] = report_fd >= 0;
+  request["watch"] = arguments_.watch_fd >= 0;
   if (stderr_fd >= 0) fds->push_back(stderr_fd);
   if (report_fd >= 0) fds->push_back(report_fd);
   return request;
@@ -221,6 +222,9 @@ int run_command(const RunArguments& arguments) {
   }
   if (arguments.disable) return become(arguments.command);
   if (traced_by_pcache()) {
+    if (arguments.watch_fd >= 0)
+      return fail("this is inside of a pcache run, whose commands are traced already",
+                  kPcacheFailed);
     if (!arguments.report.empty()) {
       warn("already inside a pcache run, whose report holds this one too: " +
            printable(arguments.report) + " is not written");
@@ -243,6 +247,7 @@ int run_command(const RunArguments& arguments) {
                   kPcacheFailed);
     }
   }
+  if (arguments.watch_fd >= 0) report.reset(arguments.watch_fd);
   auto connection = connect_or_start(*locations);
   if (!connection) return fail(connection.error().to_string(), kPcacheFailed);
 
@@ -251,6 +256,8 @@ int run_command(const RunArguments& arguments) {
     case Outcome::kGo:
       break;
     case Outcome::kUncached:
+      if (arguments.watch_fd >= 0)
+        return fail("cannot trace: " + handshake.problem(), kPcacheFailed);
       warn(handshake.problem() + "; running uncached");
       if (report) write_uncached_report(report.get(), arguments, handshake.problem());
       break;

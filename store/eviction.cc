@@ -113,6 +113,7 @@ Result<Evicted> StoreImpl::remove(const Survey& survey) {
   }
   for (const Digest& path_set : path_sets)
     if (!put_meanwhile_->contains(path_set)) batch.erase(Column::kPathSet, path_set.bytes());
+  if (!gone.empty()) PCACHE_TRY(drop_producers({gone.begin(), gone.end()}, &batch));
   record_count_ -= std::min<uint64_t>(record_count_, gone.size());
   batch.put(Column::kMeta, "records", encode_u64(record_count_));
   PCACHE_TRY(write_locked(std::move(batch)));

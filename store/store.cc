@@ -233,7 +233,7 @@ Result<void> StoreImpl::check_blobs(const Record& record) {
   return check(record.stream_blob, stream_size);
 }
 
-Result<void> StoreImpl::put(Record record) {
+Result<Digest> StoreImpl::put(Record record) {
   if (options_.read_only) {
     return make_error(ErrorKind::kUnsupported, "the store was opened to read only");
   }
@@ -268,10 +268,7 @@ Result<void> StoreImpl::put(Record record) {
     batch.erase(Column::kRecord, list.back().candidate.strong.bytes());
     if (count > 0) --count;
   }
-  for (const Effect& effect : record.effects) {
-    if (effect.kind != EffectKind::kFile && effect.kind != EffectKind::kSymlink) continue;
-    batch.put(Column::kOutput, effect.path.text, strong.bytes());
-  }
+  add_makers(record, &batch);
   batch.put(Column::kMeta, "records", encode_u64(count));
   // What waits may hold an older list (touch): this one must be the last word, so it waits too.
   {
@@ -281,7 +278,7 @@ Result<void> StoreImpl::put(Record record) {
   if (auto written = write_locked(std::move(batch)); !written) {
     const std::lock_guard behind(behind_mutex_);
     behind_.erase({Column::kWeak, weak.bytes()});
-    return written;
+    return tl::make_unexpected(std::move(written).error());
   }
   record_count_ = count;
   cache_used_list(weak, list);
@@ -291,7 +288,7 @@ Result<void> StoreImpl::put(Record record) {
   const std::lock_guard cache(cache_mutex_);
   records_.insert(strong, shared, weight);
   path_sets_.insert(set, shared_keys, shared_keys->size() + 1);
-  return {};
+  return strong;
 }
 
 void StoreImpl::touch(const Digest& weak, const Digest& strong) {
@@ -309,11 +306,6 @@ void StoreImpl::touch(const Digest& weak, const Digest& strong) {
   cache_used_list(weak, *list);
   const std::lock_guard behind(behind_mutex_);
   behind_[{Column::kWeak, weak.bytes()}] = encode_used(*list);
-}
-
-std::optional<Digest> StoreImpl::producer(const std::string& path) {
-  const Result<std::optional<std::string>> found = db_->get(Column::kOutput, path);
-  return found && *found ? Digest::from_bytes(**found) : std::nullopt;
 }
 
 // --- notes of blobs ---
@@ -373,6 +365,29 @@ std::optional<std::string> StoreImpl::last_run() {
     return true;
   });
   return last;
+}
+
+std::vector<uint64_t> StoreImpl::runs() {
+  std::vector<uint64_t> numbers;
+  (void)db_->each(Column::kRun, [&](std::string_view key, std::string_view) {
+    if (const auto number = decode_u64(key)) numbers.push_back(*number);
+    return true;
+  });
+  return numbers;
+}
+
+std::optional<std::string> StoreImpl::run(uint64_t number) {
+  const Result<std::optional<std::string>> found = db_->get(Column::kRun, encode_u64(number));
+  return found ? *found : std::nullopt;
+}
+
+std::optional<uint64_t> StoreImpl::run_with(const std::string& text) {
+  std::optional<uint64_t> latest;
+  (void)db_->each(Column::kRun, [&](std::string_view key, std::string_view json) {
+    if (json.find(text) != std::string_view::npos) latest = decode_u64(key);
+    return true;
+  });
+  return latest;
 }
 
 StoreStats StoreImpl::stats() {

@@ -62,6 +62,13 @@ struct Candidate {
   Digest strong;
 };
 
+// Who left a path last.
+struct Producer {
+  Digest strong;
+  int64_t when_ns = 0;  // CLOCK_REALTIME
+  bool hit = false;     // it was served, nothing ran
+};
+
 struct StoreStats {
   uint64_t records = 0, blobs = 0, blob_bytes = 0;
   // since the last --zero
@@ -110,8 +117,8 @@ class Store {
   virtual Result<std::shared_ptr<const Record>> record(const Digest& strong) = 0;  // kNotFound
 
   // One WriteBatch: record, path set, candidate (at most 256 a weak key, the oldest dropped),
-  // outputs. Sets record.strong from weak, facts and root.
-  virtual Result<void> put(Record record) = 0;
+  // makers. Sets record.strong from weak, facts and root, and returns it.
+  virtual Result<Digest> put(Record record) = 0;
   virtual void touch(const Digest& weak, const Digest& strong) = 0;  // used now; best effort
 
   // --- hash memo: stamp → content hash (in memory, written behind) ---
@@ -137,14 +144,25 @@ class Store {
   virtual void remember_parts(const Digest& command, const KeyParts& parts) = 0;
   virtual std::optional<KeyParts> parts(const Digest& command) = 0;
 
-  // --- for why: the strong key of the record that left `path` (a TreePath text) last ---
-  virtual std::optional<Digest> producer(const std::string& path) = 0;
+  // --- for why: who left a path (a TreePath text) ---
+  // Notes that the record `strong` left `path`, by running (or `hit`) since `began_ns`
+  // (CLOCK_REALTIME). What a command inside that one noted since then stays: a make leaves what
+  // its compilers made. `root` separates checkouts; a path outside every root belongs to none.
+  virtual void note_output(const std::string& root, const std::string& path, const Digest& strong,
+                           bool hit, int64_t began_ns) = 0;
+  virtual std::optional<Producer> producer(const std::string& root, const std::string& path) = 0;
+  // The innermost record that ever left these contents at `path`, in whatever root.
+  virtual std::optional<Digest> maker(const std::string& path, const Digest& contents) = 0;
 
   // --- runs ---
   // A run's report (the JSON of cli.md); kept: the last 20. Adds its counts to the statistics.
   virtual Result<void> put_run(const std::string& json, uint64_t hits, uint64_t misses,
                                uint64_t uncacheable, uint64_t saved_ns, uint64_t bytes_served) = 0;
   virtual std::optional<std::string> last_run() = 0;
+  virtual std::vector<uint64_t> runs() = 0;  // numbers of those kept, in order
+  virtual std::optional<std::string> run(uint64_t number) = 0;
+  // The latest run whose report has `text` in it.
+  virtual std::optional<uint64_t> run_with(const std::string& text) = 0;
   virtual StoreStats stats() = 0;
   virtual void zero_stats() = 0;
 

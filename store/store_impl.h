@@ -34,7 +34,7 @@ class StoreImpl : public Store, private BlobNotes {
   Result<std::vector<Candidate>> candidates(const Digest& weak) override;
   Result<std::shared_ptr<const PathSet>> path_set(const Digest& digest) override;
   Result<std::shared_ptr<const Record>> record(const Digest& strong) override;
-  Result<void> put(Record record) override;
+  Result<Digest> put(Record record) override;
   void touch(const Digest& weak, const Digest& strong) override;
   std::optional<Digest> memo(const Stamp& stamp) override;
   void remember(const Stamp& stamp, const Digest& digest, int64_t now_ns) override;
@@ -45,10 +45,16 @@ class StoreImpl : public Store, private BlobNotes {
                            const std::string& path) override;
   void remember_parts(const Digest& command, const KeyParts& parts) override;
   std::optional<KeyParts> parts(const Digest& command) override;
-  std::optional<Digest> producer(const std::string& path) override;
+  void note_output(const std::string& root, const std::string& path, const Digest& strong, bool hit,
+                   int64_t began_ns) override;
+  std::optional<Producer> producer(const std::string& root, const std::string& path) override;
+  std::optional<Digest> maker(const std::string& path, const Digest& contents) override;
   Result<void> put_run(const std::string& json, uint64_t hits, uint64_t misses,
                        uint64_t uncacheable, uint64_t saved_ns, uint64_t bytes_served) override;
   std::optional<std::string> last_run() override;
+  std::vector<uint64_t> runs() override;
+  std::optional<std::string> run(uint64_t number) override;
+  std::optional<uint64_t> run_with(const std::string& text) override;
   StoreStats stats() override;
   void zero_stats() override;
   uint64_t disk_bytes() override;
@@ -81,6 +87,10 @@ class StoreImpl : public Store, private BlobNotes {
   // BlobNotes
   std::optional<Stamp> load(const Digest& digest) override;
   bool each(const std::function<void(const Digest&, const Stamp&)>& visit) override;
+
+  // producers.cc
+  void add_makers(const Record& record, Batch* batch);
+  Result<void> drop_producers(const std::unordered_set<Digest, DigestHash>& gone, Batch* batch);
 
   // eviction.cc
   struct Survey;

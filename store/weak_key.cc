@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "store/environment.h"
+#include "store/secrets.h"
 
 namespace pcache::store {
 
@@ -23,16 +24,6 @@ bool names_root(std::string_view text, std::string_view root) {
     const bool same_name = std::isalnum(static_cast<unsigned char>(next)) ||
                            std::string_view("._-+~@%").find(next) != std::string_view::npos;
     if (!same_name) return true;
-  }
-  return false;
-}
-
-bool looks_secret(std::string_view name) {
-  std::string upper(name);
-  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  for (const std::string_view word :
-       {"TOKEN", "SECRET", "PASSW", "CREDENTIAL", "APIKEY", "API_KEY", "PRIVATE", "AUTH", "_KEY"}) {
-    if (upper.find(word) != std::string::npos) return true;
   }
   return false;
 }
@@ -121,6 +112,16 @@ void add_process(const ImageInfo& image, Parts* parts) {
 }
 
 }  // namespace
+
+bool looks_secret(std::string_view name) {
+  std::string upper(name);
+  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (const std::string_view word :
+       {"TOKEN", "SECRET", "PASSW", "CREDENTIAL", "APIKEY", "API_KEY", "PRIVATE", "AUTH", "_KEY"}) {
+    if (upper.find(word) != std::string::npos) return true;
+  }
+  return false;
+}
 
 std::vector<std::string> normalized_argv(const ImageInfo& image) {
   if (reader_of(image) != Reader::kMake) return image.argv;

@@ -9,6 +9,7 @@
 
 #include "store/replay.h"
 #include "tracer/traced_session.h"
+#include "tracer/watcher.h"
 
 namespace pcache::tracer {
 
@@ -285,6 +286,10 @@ void TracedSession::on_exec(Tid tid) {
   if (hides_root(e))
     ledger_.bind_to_root(e, "its debug information is compressed, and may name the root");
 
+  if (options_.watcher != nullptr) {
+    options_.watcher->on_exec({process->pid, e.id, parent.is_session() ? 0 : parent.id, e.image});
+    return;
+  }
   if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
     // Temporary names and users concern this execution; an unknown program concerns all above it.
     const bool ancestors = reason->code != "temporary-name";
@@ -318,6 +323,7 @@ bool TracedSession::try_hit(Execution& e, Process& process) {
   LookupResult found = look_up(e, process, observer_);
   if (!found.record) {
     e.misses = std::move(found.reasons);
+    e.nearest = found.nearest;
     return false;
   }
   return replay(e, process, *found.record);
@@ -328,6 +334,7 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
     e.misses.push_back({"replay-failed", "", why});
     return false;
   };
+  const int64_t began_ns = store::realtime_ns();
   UniqueFd streams;
   uint64_t stream_bytes = 0;
   for (const store::StreamSegment& segment : record.streams) stream_bytes += segment.size;
@@ -393,6 +400,7 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
       if (output.path.in_root()) options_.replayed(output.path.text);
   if (input) ::lseek(input.get(), input_offset, SEEK_SET);
   e.hit = true;
+  e.record = record.strong;
   e.hit_executions = record.executions;
   e.effect_count = record.effects.size();
   e.bytes_served = applied->bytes_served;
@@ -404,10 +412,13 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
 
   apply_to_ancestors(e, process, record, before, listings);
   store_.touch(record.weak, record.strong);
-  for (const store::Applied& output : applied->applied)
-    if (output.present && S_ISREG(output.st.st_mode))
+  for (const store::Applied& output : applied->applied) {
+    if (!output.present || S_ISDIR(output.st.st_mode)) continue;
+    if (S_ISREG(output.st.st_mode))
       store_.remember_own({}, observer_.tree().root(), output.path.text,
                           store::Stamp::of(output.st));
+    store_.note_output(observer_.tree().root(), output.path.text, record.strong, true, began_ns);
+  }
   return true;
 }
 

@@ -106,8 +106,8 @@ struct Execution {
 
   int live = 0;  // processes in it + open child executions
   bool main_exited = false;
-  int status = 0;          // wait status of the main process
-  int64_t started_ns = 0;  // CLOCK_MONOTONIC
+  int status = 0;                        // wait status of the main process
+  int64_t started_ns = 0, ended_ns = 0;  // CLOCK_MONOTONIC
   uint64_t cpu_ns = 0;
 
   bool hit = false;
@@ -115,6 +115,8 @@ struct Execution {
   std::vector<store::Reason> misses;    // why the look-up failed
   std::vector<store::Reason> refusals;  // why it can't be recorded
   bool recorded = false;
+  store::Digest record;   // made, or hit
+  store::Digest nearest;  // what `misses` compares with
 
   std::vector<ObservedFact> facts;
   std::unordered_map<TreePath, PathEntry, store::TreePathHash> paths;

@@ -170,16 +170,34 @@ void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& 
   if (row.trap == Trap::kTrace) filter.always(SCMP_ACT_TRACE(1), row.number);
 }
 
-Result<std::string> make_program(const std::vector<int>& given, bool with_hub) {
-  std::set<int> watched(given.begin(), given.end());
-  for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
+// For a watcher: what means something, with its result, and where descriptors come from.
+void add_watched_row(FilterBuilder& filter, const SyscallRow& row) {
+  static constexpr std::string_view kOrigins[] = {"socket",  "socketpair", "accept",
+                                                  "accept4", "pipe",       "pipe2"};
+  const bool origin =
+      std::find(std::begin(kOrigins), std::end(kOrigins), row.name) != std::end(kOrigins);
+  if ((row.meaning == Meaning::kHarmless && !origin) || row.meaning == Meaning::kClone3 ||
+      row.name == "lseek")
+    return;
+  if (row.name == "sendmsg")  // see add_row
+    filter.when(SCMP_ACT_TRACE(1), row.number,
+                {2, SCMP_CMP_NE, MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR, 0});
+  else if (row.meaning == Meaning::kMap)
+    filter.when(SCMP_ACT_TRACE(1), row.number, masked(3, MAP_ANONYMOUS, 0));
+  else
+    filter.always(SCMP_ACT_TRACE(1), row.number);
+}
+
+// What becomes of each call: `add` makes the rules of one row.
+template <class Add>
+Result<std::string> make_program(uint32_t unknown, Add add) {
   FilterBuilder filter;
   if (!filter.ok()) return make_error(ErrorKind::kUnsupported, "cannot make a seccomp filter");
   filter.attribute(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRACE(2));
   filter.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);
-  for (const SyscallRow& row : syscall_table()) add_row(filter, row, watched, with_hub);
+  for (const SyscallRow& row : syscall_table()) add(filter, row);
   for (int number = 0; number <= kHighestNumber; ++number)
-    if (syscall_row(number).meaning == Meaning::kUnknown) filter.always(SCMP_ACT_NOTIFY, number);
+    if (syscall_row(number).meaning == Meaning::kUnknown) filter.always(unknown, number);
   if (!filter.ok()) return system_error("cannot make a seccomp filter", filter.failure());
 
   UniqueFd file(::memfd_create("pcache-filter", MFD_CLOEXEC));
@@ -202,8 +220,18 @@ Result<std::string> filter_program(const std::vector<int>& given, bool with_hub)
   const std::lock_guard guard(lock);
   const auto key = std::make_pair(given, with_hub);
   if (const auto known = made.find(key); known != made.end()) return known->second;
-  Result<std::string> program = make_program(given, with_hub);
+  std::set<int> watched(given.begin(), given.end());
+  for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
+  Result<std::string> program =
+      make_program(SCMP_ACT_NOTIFY, [&](FilterBuilder& filter, const SyscallRow& row) {
+        add_row(filter, row, watched, with_hub);
+      });
   if (program) made[key] = *program;
+  return program;
+}
+
+Result<std::string> watch_filter_program() {
+  static const Result<std::string> program = make_program(SCMP_ACT_TRACE(1), add_watched_row);
   return program;
 }
 

@@ -77,6 +77,19 @@ class Now {
   std::unordered_map<FactKey, FactValue, store::FactKeyHash> values_;
 };
 
+bool is_hash(const std::string& part) { return part.starts_with("hash ") || part.size() == 32; }
+
+// Long and secret parts of a key are known by their hashes only.
+std::string shown(const std::string& part) {
+  if (part.starts_with('=')) return shown(part.substr(1));
+  return is_hash(part) ? "" : ": \"" + part + "\"";
+}
+
+std::string change_text(const std::string& before, const std::string& now) {
+  if (is_hash(before) || is_hash(now)) return " changed";
+  return " was \"" + before + "\", is \"" + now + "\" now";
+}
+
 std::vector<Reason> why_no_candidate(const Execution& e, store::Store& store) {
   const std::optional<store::Store::KeyParts> before = store.parts(e.weak.command);
   if (!before) return {{"no-record", "", "this command was not recorded before"}};
@@ -86,9 +99,9 @@ std::vector<Reason> why_no_candidate(const Execution& e, store::Store& store) {
   for (const auto& [name, value] : now) {
     const auto known = old.find(name);
     if (known == old.end())
-      reasons.push_back({"key-changed", "", name + " was added"});
+      reasons.push_back({"key-changed", "", name + " was added" + shown(value)});
     else if (known->second != value)
-      reasons.push_back({"key-changed", "", name + " changed"});
+      reasons.push_back({"key-changed", "", name + change_text(known->second, value)});
   }
   for (const auto& [name, value] : old)
     if (!now.contains(name)) reasons.push_back({"key-changed", "", name + " was removed"});
@@ -140,8 +153,9 @@ LookupResult look_up(const Execution& e, const Process& process, const store::Ob
     if (!(*record)->root.empty() && (*record)->root != observer.tree().root())
       verdict.reasons.push_back({"other-root", (*record)->root, (*record)->root_reason});
     if (verdict.reasons.empty()) continue;
-    if (result.reasons.empty() || verdict.reasons.size() < result.reasons.size())
-      result.reasons = std::move(verdict.reasons);
+    if (!result.reasons.empty() && verdict.reasons.size() >= result.reasons.size()) continue;
+    result.reasons = std::move(verdict.reasons);
+    result.nearest = (*candidates)[i].strong;
   }
   if (result.reasons.empty()) result.reasons.push_back({"no-record", "", "its records are gone"});
   return result;

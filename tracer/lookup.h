@@ -16,6 +16,7 @@ namespace pcache::tracer {
 struct LookupResult {
   std::shared_ptr<const store::Record> record;  // null: miss
   std::vector<store::Reason> reasons;           // of a miss: all, against the nearest record
+  store::Digest nearest;                        // that one; empty when there is none
 };
 
 LookupResult look_up(const Execution& e, const Process& process, const store::Observer& observer);

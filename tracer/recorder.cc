@@ -374,6 +374,26 @@ bool Recorder::capture_streams(Execution& e, store::Record* record) {
   return true;
 }
 
+// What explain shows of an input that changes: small files of the project are kept as they were.
+// No record names these blobs, so they are the first to go.
+void Recorder::keep_small_inputs(const store::Record& record) {
+  constexpr off_t kLargest = 32 * 1024;
+  const store::Observer& observer = ledger_.observer();
+  store::BlobStore& blobs = observer.store().blobs();
+  for (const Fact& fact : record.facts) {
+    if (fact.key.kind != FactKind::kContent || fact.value.hash.empty() ||
+        !fact.key.path.in_root() || !kept_inputs_.insert(fact.value.hash).second)
+      continue;
+    struct stat st {};
+    if (observer.stat(fact.key.path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > kLargest ||
+        blobs.has(fact.value.hash, static_cast<uint64_t>(st.st_size)))
+      continue;
+    UniqueFd file;
+    if (observer.open_read(fact.key.path, &file) == 0)
+      (void)blobs.put_file(file.get(), static_cast<uint64_t>(st.st_size));
+  }
+}
+
 void Recorder::record(Execution& e) {
   const store::Observer& observer = ledger_.observer();
   if (e.hit || !e.refusals.empty()) return;
@@ -466,15 +486,24 @@ void Recorder::record(Execution& e) {
   record.executions = 1 + e.nested;
   e.effect_count = record.effects.size();
 
-  std::vector<TreePath> left;
-  for (const Effect& effect : record.effects)
+  std::vector<TreePath> left, made;
+  for (const Effect& effect : record.effects) {
     if (effect.kind == EffectKind::kFile) left.push_back(effect.path);
-  const Result<void> put = observer.store().put(std::move(record));
+    if (effect.kind == EffectKind::kFile || effect.kind == EffectKind::kSymlink ||
+        effect.kind == EffectKind::kHardLink)
+      made.push_back(effect.path);
+  }
+  keep_small_inputs(record);
+  const int64_t began_ns = record.created_ns - static_cast<int64_t>(record.wall_ns);
+  const Result<store::Digest> put = observer.store().put(std::move(record));
   if (!put) {
     ledger_.refuse(e, "not-stored", "", put.error().to_string(), false);
     return;
   }
   e.recorded = true;
+  e.record = *put;
+  for (const TreePath& path : made)
+    observer.store().note_output(observer.tree().root(), path.text, *put, false, began_ns);
   // What names the root here may be hidden in what an ancestor makes of it (gzip), or gone by then.
   if (!e.root_reason.empty()) ledger_.bind_to_root(*e.parent, e.root_reason);
   observer.store().remember_parts(e.weak.command, e.weak.parts);

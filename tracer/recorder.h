@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "store/observer.h"
@@ -43,6 +44,7 @@ class Recorder {
   std::optional<store::Digest> capture(Execution& e, const TreePath& path, const PathEntry& entry,
                                        const struct stat& st);
   bool capture_streams(Execution& e, store::Record* record);
+  void keep_small_inputs(const store::Record& record);
   bool names_root(const store::Digest& digest, int fd, uint64_t size);
   void bind(Execution& e, const std::string& reason);
 
@@ -55,6 +57,7 @@ class Recorder {
   const Spool& spool_;
   std::unordered_map<TreePath, Captured, store::TreePathHash> captured_;
   std::unordered_map<store::Digest, bool, store::DigestHash> names_root_;
+  std::unordered_set<store::Digest, store::DigestHash> kept_inputs_;  // looked at already
 };
 
 }  // namespace pcache::tracer

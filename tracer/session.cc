@@ -15,6 +15,7 @@
 
 #include "tracer/hub_source.h"
 #include "tracer/traced_session.h"
+#include "tracer/watcher.h"
 
 namespace pcache::tracer {
 namespace {
@@ -108,7 +109,7 @@ Result<void> TracedSession::run(pid_t client, const std::function<Result<UniqueF
     const std::lock_guard guard(lock_);
     lineage_.add_process(client, ledger_.session());
   }
-  auto synchronous = std::make_unique<SeccompSource>(std::move(*listener), interpreter_);
+  auto synchronous = std::make_unique<SeccompSource>(std::move(*listener), sink());
   if (feed_) {
     source_ =
         std::make_unique<HubSource>(std::move(feed_), std::move(synchronous), interpreter_, lock_);
@@ -159,6 +160,11 @@ void TracedSession::loop(pid_t client, const std::function<void(const SessionRep
     if (got != tid || !WIFSTOPPED(status)) continue;
     on_stop(Tid{tid}, status);
   }
+}
+
+CallSink& TracedSession::sink() {
+  if (options_.watcher != nullptr) return *options_.watcher;
+  return interpreter_;
 }
 
 void TracedSession::resume(Tid tid, int signal) {
@@ -238,6 +244,7 @@ void TracedSession::on_new_child(Tid parent, int event) {
     interpreter_.mark_descriptors(process);
   }
   watch(child);
+  if (options_.watcher != nullptr) options_.watcher->on_fork(parent, child, thread);
   if (early_children_.erase(child.value) != 0) resume(child);
 }
 
@@ -281,11 +288,11 @@ void TracedSession::on_seccomp_stop(Tid tid) {
     event.number = static_cast<int>(info.seccomp.nr);
     event.row = &syscall_row(-1);
     event.foreign = true;
-    interpreter_.on_call(event);
+    sink().on_call(event);
     return resume(tid);
   }
   event = make_event(tid, static_cast<int>(info.seccomp.nr), args);
-  interpreter_.on_call(event);
+  sink().on_call(event);
   traced_calls_[tid.value] = std::move(event);
   resume_to_call_exit(tid);
 }
@@ -297,7 +304,7 @@ void TracedSession::on_call_exit(Tid tid) {
     if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
                  &info) > 0 &&
         info.op == PTRACE_SYSCALL_INFO_EXIT) {
-      interpreter_.on_result(found->second, info.exit.rval);
+      sink().on_result(found->second, info.exit.rval);
       traced_calls_.erase(found);
     } else {
       return resume_to_call_exit(tid);  // the entry's stop
@@ -333,6 +340,8 @@ void TracedSession::on_exit(Tid tid, int status, uint64_t cpu_ns) {
   traced_calls_.erase(tid.value);
   early_children_.erase(tid.value);
   Process* process = lineage_.process(tid.value);
+  if (options_.watcher != nullptr)
+    options_.watcher->on_exit(tid, status, cpu_ns, process == nullptr);
   if (process == nullptr) {
     lineage_.remove_thread(tid.value);
     return;
@@ -394,6 +403,7 @@ void TracedSession::close_if_ended(Execution* e) {
 }
 
 void TracedSession::finish_execution(Execution& e) {
+  e.ended_ns = monotonic_now_ns();
   interpreter_.drain();
   interpreter_.end_imports(e);
   if (!e.hit) {
@@ -424,6 +434,10 @@ void TracedSession::finish_execution(Execution& e) {
   report.effects = e.hit || e.recorded ? e.effect_count : Recorder::count_changes(e);
   report.stops = e.stops;
   report.tree_ops = e.tree_ops;
+  report.start_us = since_start_us(e.started_ns);
+  report.end_us = since_start_us(e.ended_ns);
+  report.record = e.record;
+  report.nearest = e.nearest;
   if (e.hit) {
     report.outcome = Outcome::kHit;
     ++report_.hits;
@@ -437,6 +451,10 @@ void TracedSession::finish_execution(Execution& e) {
   report_.saved_s += report.saved_s;
   report_.bytes_served += e.bytes_served;
   report_.executions.push_back(std::move(report));
+}
+
+uint64_t TracedSession::since_start_us(int64_t ns) const {
+  return ns <= started_ns_ ? 0 : static_cast<uint64_t>(ns - started_ns_) / 1000;
 }
 
 SessionReport TracedSession::make_report() const {
@@ -454,10 +472,14 @@ SessionReport TracedSession::make_report() const {
     if (open.reasons.empty()) open.reasons.push_back({"outlived", "", "it is still running"});
     open.exit_status = e->main_exited ? exit_code(e->status) : 0;
     open.stops = e->stops;
+    open.start_us = since_start_us(e->started_ns);
     report.executions.push_back(std::move(open));
     ++report.uncacheable;
   }
-  report.wall_s = static_cast<double>(monotonic_now_ns() - started_ns_) / 1e9;
+  const int64_t wall_ns = monotonic_now_ns() - started_ns_;
+  report.wall_s = static_cast<double>(wall_ns) / 1e9;
+  report.root = ledger_.observer().tree().root();
+  report.started_ns = store::realtime_ns() - wall_ns;
   std::sort(report.executions.begin(), report.executions.end(),
             [](const ExecutionReport& a, const ExecutionReport& b) { return a.id < b.id; });
   return report;

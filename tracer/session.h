@@ -42,10 +42,16 @@ struct ExecutionReport {
   uint64_t facts = 0, effects = 0;
   uint64_t tree_ops = 0;  // requests to the mount
   uint64_t stops = 0;     // ptrace stops and seccomp notifications of its processes
+  // From the session's start: its exec, and the end of its last process. 0: it has not ended.
+  uint64_t start_us = 0, end_us = 0;
+  store::Digest record;   // that was made, or hit
+  store::Digest nearest;  // that the reasons of a miss compare with
 };
 
 struct SessionReport {
   std::vector<std::string> command;
+  std::string root;        // of the mount
+  int64_t started_ns = 0;  // CLOCK_REALTIME
   int exit_status = 0;
   double wall_s = 0;
   std::vector<ExecutionReport> executions;
@@ -55,10 +61,13 @@ struct SessionReport {
   std::string warning;  // "" or one line: why only running uncached was possible
 };
 
+class Watcher;  // watcher.h
+
 struct SessionOptions {
   bool read_only = false;  // hit, never record
   bool recache = false;    // record, never hit
   bool cache_failures = false;
+  Watcher* watcher = nullptr;  // is told of everything; then nothing hits and nothing is recorded
   std::vector<std::string> command;  // for the report
   // Told of each path in the tree that a hit changed, for other sessions on it: the mount does not
   // see what a replay does. Called on the tracer thread; must not block.
@@ -70,6 +79,8 @@ struct SessionOptions {
 // `given`: descriptors above 2 the command is started with; reading them is reported.
 // `with_hub`: what a hub reports (probe_hub.h) passes.
 Result<std::string> filter_program(const std::vector<int>& given, bool with_hub);
+// For a Watcher: every call that means something stops before and after.
+Result<std::string> watch_filter_program();
 // Those of a process that survive an exec.
 std::vector<int> given_descriptors(pid_t pid);
 

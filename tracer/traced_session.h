@@ -49,6 +49,7 @@ class TracedSession : public Session {
   void on_signal_stop(Tid tid, int signal);
   void on_seccomp_stop(Tid tid);
   void on_call_exit(Tid tid);
+  CallSink& sink();  // who is told of calls
   void resume(Tid tid, int signal = 0);
   void resume_to_call_exit(Tid tid);
   void process_ended(Process& process, int status, uint64_t cpu_ns);
@@ -56,6 +57,7 @@ class TracedSession : public Session {
   void close_if_ended(Execution* e);
   void finish_execution(Execution& e);
   SessionReport make_report() const;
+  uint64_t since_start_us(int64_t ns) const;
   void watch(Tid tid);   // from its next call on
   void take_tree_ops();  // before a thread is forgotten, and before a record is made
 

@@ -18,6 +18,8 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 constexpr int64_t kLineTimeoutMs = 1000;
 
+std::string key_text(const store::Digest& key) { return key.empty() ? "" : key.hex(); }
+
 OrderedJson execution_json(const tracer::ExecutionReport& execution) {
   OrderedJson reasons = OrderedJson::array();
   for (const store::Reason& reason : execution.reasons) {
@@ -37,7 +39,11 @@ OrderedJson execution_json(const tracer::ExecutionReport& execution) {
           {"effects", execution.effects},
           {"recorded", execution.recorded},
           {"tree_ops", execution.tree_ops},
-          {"stops", execution.stops}};
+          {"stops", execution.stops},
+          {"start_us", execution.start_us},
+          {"end_us", execution.end_us},
+          {"record", key_text(execution.record)},
+          {"nearest", key_text(execution.nearest)}};
 }
 
 int64_t now_ms() {
@@ -54,6 +60,8 @@ std::string report_json(const tracer::SessionReport& report) {
     executions.push_back(execution_json(execution));
   }
   const OrderedJson out = {{"command", report.command},
+                           {"root", report.root},
+                           {"started_s", static_cast<double>(report.started_ns) / 1e9},
                            {"exit_status", report.exit_status},
                            {"wall_s", report.wall_s},
                            {"executions", std::move(executions)},

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/daemon/log.h"
+#include "cli/daemon/queries.h"
 #include "cli/daemon/run_handler.h"
 #include "cli/daemon/server.h"
 #include "cli/text.h"
@@ -73,6 +74,11 @@ Json Server::answer(const Message& request, Channel& channel, pid_t peer) {
   if (op == "last_run") return last_run();
   if (op == "clear") return clear();
   if (op == "stop") return may_stop();
+  if (is_query(op)) {
+    const auto store = store_.get();
+    return store ? answer_query(*store, request)
+                 : refusal("the cache is unusable: " + store_.problem());
+  }
   log_line(fmt::format("unknown request \"{}\" from pid {}", op, peer));
   return refusal("unknown request " + op);
 }

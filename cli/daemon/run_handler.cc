@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/daemon/event_stream.h"
 #include "cli/daemon/log.h"
 #include "cli/daemon/report.h"
 #include "cli/daemon/tree_dispatcher.h"
@@ -34,6 +35,7 @@ class Run {
   UniqueFd stderr_, report_;
   std::shared_ptr<store::Store> store_;
   bool with_hub_ = false;
+  std::unique_ptr<EventStream> events_;  // of trace and census: nothing is recorded then
 };
 
 Run::Run(const RunServices& services, Channel& channel, Message request, pid_t client)
@@ -68,7 +70,8 @@ void Run::perform() {
 
 Result<UniqueFd> Run::ask_for_filter() {
   PCACHE_ASSIGN(const std::string program,
-                tracer::filter_program(tracer::given_descriptors(client_), with_hub_));
+                events_ ? tracer::watch_filter_program()
+                        : tracer::filter_program(tracer::given_descriptors(client_), with_hub_));
   const std::vector<uint8_t> bytes(program.begin(), program.end());
   PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
   PCACHE_ASSIGN(Message answer, channel_.receive(kFilterTimeoutMs));
@@ -85,8 +88,13 @@ void Run::trace(const MountTable::Lease& lease) {
   options.command = request_.body.value("argv", std::vector<std::string>());
   TreeDispatcher::Attachment* others = nullptr;  // set before anything runs
   options.replayed = [&others](const std::string& rel) { others->replayed(rel); };
+  if (request_.flag("watch") && report_) {
+    events_ = std::make_unique<EventStream>(std::move(report_), mount, *store_);
+    options.watcher = events_.get();
+    options.read_only = options.recache = true;
+  }
   mount.invalidate_all();
-  auto feed = services_.probes.open();
+  auto feed = events_ ? nullptr : services_.probes.open();
   with_hub_ = feed != nullptr;
   const auto session = tracer::Session::create(mount, store_.get(), options, std::move(feed));
   if (!services_.sessions.add(session.get(), client_, root_, options.command)) {
@@ -122,6 +130,11 @@ void Run::finish(const MountTable::Lease& lease, const tracer::SessionReport& re
     } else {
       lease.unmount_now();
     }
+  }
+  if (events_) {
+    events_->close();
+    if (!warning.empty()) tell("pcache: warning: " + warning + "\n");
+    return stderr_.reset();
   }
   const std::string json = report_json(report);
   if (report_) {

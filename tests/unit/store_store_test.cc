@@ -127,8 +127,65 @@ TEST_F(StoreBasics, ARecordNeverNamesABlobThatIsNotThere) {
   EXPECT_TRUE(strongs(*store_, weak_).empty());
   EXPECT_EQ(put_blob("object"), effect.blob);
   EXPECT_TRUE(store_->put(record));
-  EXPECT_EQ(store_->producer("a.o"), strong_of(record));
-  EXPECT_FALSE(store_->producer("b.o"));
+  EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(record));
+  EXPECT_FALSE(store_->maker("b.o", effect.blob));
+  EXPECT_FALSE(store_->maker("a.o", hash_bytes("another object")));
+}
+
+// make runs cc, which leaves a.o; make's own record leaves it too, and ends later.
+TEST_F(StoreBasics, TheInnermostCommandMadeAFile) {
+  Effect effect;
+  effect.path = {"a.o"};
+  effect.blob = put_blob("object");
+  effect.size = 6;
+  Record cc = record_of(weak_, "a.c", 1), make = record_of({7, 7}, "Makefile", 2);
+  cc.effects = make.effects = {effect};
+  const int64_t now = realtime_ns();
+  cc.created_ns = now - 1000;
+  make.created_ns = now;
+  cc.wall_ns = 500;
+  make.wall_ns = 5000;
+  ASSERT_TRUE(store_->put(cc));
+  ASSERT_TRUE(store_->put(make));
+  EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(cc));
+  // Another command leaves the same contents later.
+  Record copy = record_of({8, 8}, "b.o", 3);
+  copy.effects = {effect};
+  copy.created_ns = now + 10000;
+  copy.wall_ns = 100;
+  ASSERT_TRUE(store_->put(copy));
+  EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(copy));
+}
+
+TEST_F(StoreBasics, WhoLeftAPathIsKnownByCheckoutAndAfterHits) {
+  const Digest cc{1, 1}, make{2, 2};
+  const int64_t began = realtime_ns();
+  store_->note_output("/one", "a.o", cc, false, began);
+  store_->note_output("/one", "a.o", make, false, began);  // cc ended inside it
+  ASSERT_TRUE(store_->producer("/one", "a.o"));
+  EXPECT_EQ(store_->producer("/one", "a.o")->strong, cc);
+  EXPECT_FALSE(store_->producer("/two", "a.o"));
+  store_->note_output("/two", "a.o", make, true, realtime_ns());
+  reopen();
+  EXPECT_FALSE(store_->producer("/one", "a.o")->hit);
+  EXPECT_TRUE(store_->producer("/two", "a.o")->hit);
+  store_->note_output("/one", "a.o", make, true, realtime_ns());
+  EXPECT_EQ(store_->producer("/one", "a.o")->strong, make);
+  store_->note_output("/one", "/tmp/x", cc, false, realtime_ns());
+  EXPECT_TRUE(store_->producer("/two", "/tmp/x"));  // outside: of no checkout
+}
+
+TEST_F(StoreBasics, RunsAreFoundByNumberAndByWhatTheyHold) {
+  for (int i = 1; i <= 25; ++i)
+    ASSERT_TRUE(store_->put_run("run <" + std::to_string(i) + ">", 0, 0, 0, 0, 0));
+  const std::vector<uint64_t> runs = store_->runs();
+  ASSERT_EQ(runs.size(), 20u);
+  EXPECT_EQ(runs.back(), 25u);
+  EXPECT_EQ(store_->run(25), "run <25>");
+  EXPECT_FALSE(store_->run(1));
+  EXPECT_EQ(store_->run_with("<7>"), 7u);
+  EXPECT_EQ(store_->run_with("run <"), 25u);
+  EXPECT_FALSE(store_->run_with("<26>"));
 }
 
 TEST_F(StoreBasics, ReadOnlyHitsButNeverRecords) {
@@ -457,7 +514,7 @@ TEST_F(BlobTest, ADatabaseOnAFullDiskGivesErrors) {
     Store& store = **opened;
     bool failed = false;
     for (uint64_t i = 1; i <= 400 && !failed; ++i) {
-      const Result<void> put = store.put(large_record(i));
+      const auto put = store.put(large_record(i));
       failed = !put;
     }
     EXPECT_TRUE(failed);

@@ -1,0 +1,303 @@
+"""What answers questions: explain, why, graph, census, trace, at the command line."""
+import json
+import os
+import re
+import shutil
+import subprocess
+
+from harness import scenario
+from harness.registry import Skip
+
+MAKEFILE = """prog: main.o util.o
+\tcc -o prog main.o util.o
+main.o: main.c util.h
+\tcc -c main.c
+util.o: util.c util.h
+\tcc -c util.c
+"""
+
+
+def _project(t):
+    t.write("Makefile", MAKEFILE)
+    t.write("util.h", "int util(void);\n")
+    t.write("util.c", '#include "util.h"\nint util(void) { return 41; }\n')
+    t.write("main.c", '#include "util.h"\nint main(void) { return util() == 42; }\n')
+
+
+def _json(t, *argv, **how):
+    done = t.cli(argv[0], "--json", *argv[1:], **how)
+    t.equal(done.status, 0, f"{argv}: status ({done.err!r})")
+    return json.loads(done.out or b"null")
+
+
+def _text(t, *argv, **how):
+    done = t.cli(*argv, **how)
+    t.equal(done.status, 0, f"{argv}: status ({done.err!r})")
+    return done.out.decode()
+
+
+@scenario(timeout=120)
+def explain_shows_the_lines_that_changed(t):
+    _project(t)
+    t.step(["make"])
+    t.write("util.c", '#include "util.h"\nint util(void) { return 42; }\n')
+    t.step(["make"], ran=None)
+    for what in (["util.c"], [os.path.join(t.tree, "util.c")], ["--", "cc", "-c", "util.c"], ["util.o"]):
+        text = _text(t, "explain", *what, cwd=t.tree)
+        t.check(re.search(r"content-changed +util\.c", text), f"explain {what}: {text}")
+        t.check("- int util(void) { return 41; }" in text and "+ int util(void) { return 42; }" in text,
+                f"explain {what}: no lines: {text}")
+        t.check("compared with what was recorded" in text, f"explain {what}: no record named: {text}")
+    found = _json(t, "explain", "--", "cc", "-c", "util.c", cwd=t.tree)
+    reason = next(r for e in found["executions"] for r in e["reasons"] if r["path"] == "util.c")
+    t.check({"sign": "-", "text": "int util(void) { return 41; }"} in reason["diff"], f"diff: {reason}")
+    number = next(e["id"] for e in found["executions"])
+    t.check("cc -c util.c" in _text(t, "explain", str(number), cwd=t.tree), "by number")
+    t.check("Nothing that ran has" in _text(t, "explain", "nowhere.c", cwd=t.tree), "a path nobody read")
+
+
+@scenario(timeout=120)
+def explain_earlier_runs_and_changed_commands(t):
+    t.write("in", "x\n")
+    t.run(["sh", "-c", "cat in > out"])
+    t.run(["sh", "-c", "sort -u in > out"])
+    t.run(["sh", "-c", "sort -r in > out"])
+    text = _text(t, "explain", "--", "sort", "-r", "in")
+    t.check(re.search(r"most like run 2's sort -u in\n +- -u\n +\+ -r\n", text), f"nearest command: {text}")
+    t.check("Run 1: sh -c 'cat in > out'" in _text(t, "explain", "--run", "1"), "run 1")
+    t.check("sort -u" in _text(t, "explain", "--run", "-1"), "the run before the last")
+    t.check("Run 1:" in _text(t, "explain", "--", "cat", "in"), "a command of an earlier run")
+    for run, text in (("9", "there is no run 9: those from 1 to 3 are kept"), ("x", "a run is a number")):
+        done = t.cli("explain", "--run", run)
+        t.check(done.status == 1 and text in done.err.decode(), f"--run {run}: {done.err!r}")
+    t.run(["sh", "-c", "sort -r in > out"], env={"LANG": "C", "MY_TOKEN": "tell-nobody"})
+    t.run(["sh", "-c", "sort -r in > out"], env={"LANG": "C.UTF-8", "MY_TOKEN": "another"})
+    text = _text(t, "explain", "--", "sort", "-r", "in")
+    t.check('env LANG was "C", is "C.UTF-8" now' in text.replace('"=', '"'), f"values of variables: {text}")
+    t.check("env MY_TOKEN changed" in text and "nobody" not in text, f"secrets: {text}")
+    t.sh("rm -f out")
+
+
+@scenario
+def explain_names_remedies(t):
+    t.run(["sh", "-c", "date > now; exit 3"])
+    text = _text(t, "explain", "date")
+    t.check(re.search(r"never .*\n +-> .*set the value once", text), f"remedy of date: {text}")
+    t.check("-> mend the command" in _text(t, "explain"), "remedy of a failure")
+    codes = {row["code"]: row for row in _json(t, "explain", "--codes")}
+    t.check(codes["never"]["never"] and codes["network"]["remedy"], "codes")
+    t.check("Why a command is not recorded" in _text(t, "explain", "--codes"), "codes for people")
+    t.sh("rm -f now")
+
+
+@scenario(timeout=120)
+def why_names_makers_and_inputs(t):
+    _project(t)
+    t.step(["make"])
+    prog = os.path.join(t.tree, "prog")
+    found = _json(t, "why", "prog", cwd=t.tree)
+    t.equal(found["made_by"]["argv"][:3], ["cc", "-o", "prog"], "maker of prog")
+    t.check(not found["served"] and found["run"] == 1 and found["state"] == "unchanged", f"prog: {found}")
+    makers = {i["path"]: i.get("maker", {}).get("argv") for i in found["made_by"]["inputs"]}
+    t.equal(makers.get("main.o"), ["cc", "-c", "main.c"], "maker of main.o")
+    tree = _text(t, "why", "--tree", prog)
+    t.check(re.search(r"main\.o  <- cc -c main\.c\n.*\|- main\.c", tree), f"tree: {tree}")
+    t.sh("rm -f prog *.o")
+    t.step(["make"], hit=True)
+    found = _json(t, "why", prog)
+    t.check(found["served"] and found["run"] == 2, f"served: {found}")
+    t.equal(found["made_by"]["argv"][:3], ["cc", "-o", "prog"], "maker of a served prog")
+    t.equal(found["as_part_of"]["argv"], ["make"], "what brought it back")
+    t.check("served from the store, in run 2" in _text(t, "why", prog), "served, for people")
+    # Unmounted, by another daemon, and in another checkout.
+    t.stop()
+    found = _json(t, "why", prog)
+    t.equal(found["made_by"]["argv"][:3], ["cc", "-o", "prog"], "after umount")
+    other = t.path("other")
+    subprocess.run(["cp", "-r", t.tree, other], check=True)
+    subprocess.run(["rm", "-f", other + "/prog", other + "/main.o", other + "/util.o"], check=True)
+    t.check(t.cli("why", other + "/prog").status == 1, "a file that is not there")
+    t.equal(t.cli("run", "--root", other, "--quiet", "--", "make", cwd=other).status, 0, "make in the copy")
+    found = _json(t, "why", other + "/prog")
+    t.check(found["root"] == other and found["run"] == 3, f"in another checkout: {found}")
+    with open(prog, "ab") as f:
+        f.write(b"\0")
+    t.check("changed by somebody else" in _text(t, "why", prog), "a changed file")
+    os.unlink(prog)
+    t.sh("rm -f prog")
+    done = t.cli("why", os.path.join(t.tree, "main.c"))
+    t.check(done.status == 1 and b"no command that is recorded left" in done.err, f"a source: {done.err!r}")
+
+
+@scenario
+def why_outside_the_tree(t):
+    out = t.path("outside")
+    t.run(["sh", "-c", f"echo x > {out}"])
+    found = _json(t, "why", out)
+    t.equal((found["root"], found["path"]), ("", out), "root and path of a file outside")
+    os.unlink(out)
+    t.run(["sh", "-c", f"echo x > {out}"])
+    t.check(_json(t, "why", out)["served"], "served outside")
+
+
+@scenario(timeout=120)
+def graph_formats(t):
+    t.check(t.cli("graph").status == 1, "graph before any run")
+    _project(t)
+    t.step(["make"])
+    t.step(["make"])
+    page = _text(t, "graph")
+    t.check(page.startswith("<!DOCTYPE html>") and '"run":2' in page, "the page of the last run")
+    t.check("<script src" not in page and "<link" not in page, "self-contained")
+    first = _json_of(_text(t, "graph", "--format", "json", "1"))
+    t.equal(first["run"], 1, "json of run 1")
+    for e in first["executions"]:
+        t.check(e["end_us"] >= e["start_us"] > 0, f"times of {e['argv']}: {e['start_us']} {e['end_us']}")
+        parent = next((p for p in first["executions"] if p["id"] == e["parent"]), None)
+        t.check(parent is None or parent["start_us"] <= e["start_us"] and e["end_us"] <= parent["end_us"] + 1,
+                f"{e['argv']} is not within its parent")
+    t.check(max(e["end_us"] for e in first["executions"]) <= first["wall_s"] * 1e6 + 1, "ends within the run")
+    dot = _text(t, "graph", "--format", "dot", "1")
+    t.check(dot.startswith("digraph") and "->" in dot, "dot")
+    if shutil.which("dot"):
+        subprocess.run(["dot", "-Tsvg"], input=dot.encode(), stdout=subprocess.DEVNULL, check=True)
+    out = t.path("page.html")
+    t.equal(_text(t, "graph", "-o", out).strip(), out, "graph -o")
+    t.equal(_text(t, "graph", "--report", t.path("reports", "1.json"))[:15], "<!DOCTYPE html>", "from a report")
+    for argv in (["--report", "/no/such"], ["--report", t.path("tree", "main.c")], ["99"], ["-o", "/no/dir/x"]):
+        done = t.cli("graph", *argv)
+        t.check(done.status == 1 and len(done.err.decode().splitlines()) == 1, f"graph {argv}: {done.err!r}")
+
+
+def _json_of(text):
+    return json.loads(text)
+
+
+CLICK = """<script>addEventListener('load', () => setTimeout(() => {
+  const s = document.getElementById('scroll'), r = s.getBoundingClientRect();
+  const click = y => s.dispatchEvent(new MouseEvent('click', {clientX: r.left + 250, clientY: r.top + y, bubbles: true}));
+  click(12);
+  const out = {title: document.title, side: document.getElementById('side').textContent, hash: location.hash};
+  const search = document.getElementById('search');
+  search.value = 'main.c';
+  search.dispatchEvent(new Event('input'));
+  out.shown = document.getElementById('shown').textContent;
+  document.body.dataset.result = encodeURIComponent(JSON.stringify(out));
+}, 300));</script>"""
+
+
+@scenario(timeout=180, users=("root",))
+def graph_page_in_a_browser(t):
+    """A click on a row shows its reasons; the search finds; ten thousand executions open."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        raise Skip("chromium is not installed: the page of `pcache graph` is not tried")
+    _project(t)
+    t.step(["make"])
+    t.write("main.c", '#include "util.h"\nint main(void) { return util() == 41; }\n')
+    t.step(["make"])
+    large = json.loads(_text(t, "graph", "--format", "json"))
+    some = [e for e in large["executions"] if e["parent"] != 0]
+    while len(large["executions"]) < 10000:
+        for e in some:
+            large["executions"].append(dict(e, id=len(large["executions"]) + 1000, parent=large["executions"][0]["id"]))
+    with open(t.path("large.json"), "w", encoding="utf-8") as f:
+        json.dump(large, f)
+    for options, rows in ((["2"], None), (["--report", t.path("large.json")], 10000)):
+        with open(t.path("page.html"), "w", encoding="utf-8") as f:
+            f.write(_text(t, "graph", *options).replace("</body>", CLICK + "</body>"))
+        done = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,900",
+                               "--user-data-dir=" + t.path("chromium"), "--virtual-time-budget=4000", "--dump-dom",
+                               "file://" + t.path("page.html")], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, timeout=80, check=True)
+        result = re.search(rb'data-result="([^"]*)"', done.stdout)
+        if not t.check(result, "the page's script did not come to its end"):
+            continue
+        from urllib.parse import unquote
+        out = json.loads(unquote(result[1].decode()))
+        t.check(out["title"].startswith("make"), f"title: {out}")
+        t.check("content-changed" in out["side"] and "main.c" in out["side"], f"reasons after a click: {out}")
+        t.check(re.match(r"[\d,]+ of [\d,]+$", out["shown"]), f"what the search shows: {out}")
+        if rows:
+            t.check(int(out["shown"].split(" of ")[1].replace(",", "")) >= rows, f"rows: {out['shown']}")
+
+
+WORK = """mkdir d; echo x > d/a; sh -c 'echo y > d/b; cat d/none 2> /dev/null'; cat d/b > /dev/null; ls d > /dev/null
+mv d/b d/c; rm d/a; test -f d/c; (: ); exit 4"""
+
+
+@scenario
+def census_counts(t):
+    done = t.cli("census", "--json", "--root", t.tree, "--", "sh", "-c", WORK + "; echo said", cwd=t.tree)
+    t.equal(done.status, 4, f"the command's own status ({done.err!r})")
+    found = json.loads(done.out)
+    t.check(found["executions"] >= 6 and found["depth"] >= 2, f"executions: {found['executions']}")
+    t.equal(found["processes"] - found["processes_without_exec"], found["executions"], "processes that exec")
+    t.check(found["processes_without_exec"] >= 1, "the subshell")
+    t.check(found["look_ups"]["failed"] >= 1 and found["look_ups"]["by_kind"]["open"]["calls"] > 5, "look-ups")
+    t.check(any(p.endswith("/d/b") for p in found["children_outputs_read_by_parent"]) is False, "cat is no parent")
+    t.equal(found["changes"].get("rename"), 1, "renames")
+    t.equal(found["changes"].get("remove"), 1, "removals")
+    t.equal(found["created"], 2, "files created")
+    t.check(found["listings"]["directories"] == [os.path.join(t.tree, "d")], f"listings: {found['listings']}")
+    t.check({"sh", "cat", "ls"} <= {p["program"] for p in found["programs"]}, "programs")
+    t.check(found["bytes_written"] >= 4 and found["bytes_read"] >= 2, "bytes")
+    t.check(t.cli("stats", "--json").status == 0 and _json(t, "stats")["runs"] == 0, "nothing was recorded")
+    t.sh("rm -rf d")
+    done = t.cli("census", "--root", t.tree, "--", "sh", "-c", "cat /etc/passwd > /dev/null; sh -c 'echo o > f'; "
+                 "read x < f; echo $x >> f", cwd=t.tree)
+    text = done.out.decode()
+    t.check(re.search(r"children's outputs that a parent reads +1\n +.*/f\n", text), f"table: {text}")
+    t.check(re.search(r"files written by more than one execution +1\n", text), f"table: {text}")
+    t.sh("rm -f f")
+    out = t.path("census.json")
+    done = t.cli("census", "--json", "-o", out, "--root", t.tree, "--", "echo", "hello", cwd=t.tree)
+    t.equal((done.out, done.status), (b"hello\n", 0), "the command's own output")
+    with open(out, encoding="utf-8") as f:
+        t.equal(json.load(f)["executions"], 1, "census -o")
+    t.equal(t.cli("census").status, 125, "census without a command")
+    t.equal(t.cli("census", "--", "no-such-command").status, 127, "census of no command")
+
+
+@scenario
+def census_sees_dirfds_threads_and_sockets(t):
+    script = """
+import os, socket, threading
+d = os.open(".", os.O_RDONLY)
+os.close(os.open("made", os.O_CREAT | os.O_WRONLY, dir_fd=d))
+os.stat("made", dir_fd=d)
+socket.socket(socket.AF_UNIX)
+th = threading.Thread(target=lambda: os.stat("/etc/passwd")); th.start(); th.join()
+if os.fork() == 0: os._exit(0)
+os.wait()
+"""
+    done = t.cli("census", "--json", "--root", t.tree, "--", "/usr/bin/python3", "-c", script, cwd=t.tree)
+    found = json.loads(done.out)
+    t.check(found["at_calls_with_dirfd"] >= 2, f"at-calls: {found['at_calls_with_dirfd']}")
+    t.equal((found["threads"], found["processes"], found["processes_without_exec"]), (1, 2, 1), "threads, forks")
+    t.equal(found["sockets"], {"unix": 1}, "sockets")
+    t.sh("rm -f made")
+
+
+@scenario
+def trace_tells_what_happens(t):
+    log = t.path("log")
+    done = t.cli("trace", "--log", log, "--root", t.tree, "--", "sh", "-c", WORK, cwd=t.tree)
+    t.equal((done.status, done.out, done.err), (4, b"", b""), "status and silence")
+    with open(log, encoding="utf-8") as f:
+        text = f.read()
+    d = re.escape(t.tree)
+    for line in (r"execs +\S*/\w*sh  sh -c ", r"forks +\d+$", rf"creates +{d}/d  mkdir", rf"creates +{d}/d/a .*write,create,truncate",
+                 rf"opens +{d}/d/b \(inode \d+\)  read", rf"reads +{d}/d/b \(inode \d+\)  2 bytes", rf"writes +{d}/d/a .*  2 bytes",
+                 rf"lists +{d}/d ", rf"renames +{d}/d/b .*-> {d}/d/c", rf"removes +{d}/d/a ", r"exits +4  "):
+        t.check(re.search(line, text, re.M), f"no line /{line}/ in:\n{text}")
+    t.check("ENOENT" not in text, "a failure without --all")
+    t.sh("rm -rf d")
+    done = t.cli("trace", "--all", "--json", "--root", t.tree, "--", "env", "A=b", "sh", "-c", "cat none", cwd=t.tree)
+    events = [json.loads(line) for line in done.err.splitlines() if line.startswith(b"{")]
+    t.check(any(e.get("result") == -2 and e["path"] == t.tree + "/none" for e in events), "the failure")
+    shell = next(e for e in events if e["ev"] == "exec" and e["argv"][0] == "sh")
+    t.equal(shell["env"].get("A"), "b", "the changed environment")
+    exits = [e for e in events if e["ev"] == "exit"]
+    t.equal([e["status"] for e in exits][-1], 1, "the status of cat")
+    t.check(_json(t, "stats")["runs"] == 0, "nothing was recorded")

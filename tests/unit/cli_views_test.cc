@@ -1,0 +1,275 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "cli/views/census.h"
+#include "cli/views/graph_page.h"
+#include "cli/views/line_diff.h"
+#include "cli/views/reasons.h"
+#include "cli/views/select.h"
+#include "cli/views/trace_text.h"
+
+namespace pcache::cli {
+namespace {
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  std::stringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+std::set<std::string> codes_of_table() {
+  std::set<std::string> codes;
+  for (const ReasonRow& row : reason_rows()) codes.insert(std::string(row.code));
+  return codes;
+}
+
+std::string shown(const std::vector<DiffLine>& lines) {
+  std::string out;
+  for (const DiffLine& line : lines) out += line.sign + line.text + "\n";
+  return out;
+}
+
+TEST(LineDiff, ShowsWhatChangedWithOneLineAround) {
+  const auto diff = line_diff("a\nb\nc\nd\ne\n", "a\nb\nX\nd\ne\n", 20);
+  ASSERT_TRUE(diff);
+  EXPECT_EQ(shown(*diff), "@line 2\n b\n-c\n+X\n d\n");
+}
+
+TEST(LineDiff, AdditionsRemovalsAndEnds) {
+  EXPECT_EQ(shown(*line_diff("", "a\nb", 20)), "@line 1\n+a\n+b\n");
+  EXPECT_EQ(shown(*line_diff("a\nb\n", "", 20)), "@line 1\n-a\n-b\n");
+  EXPECT_EQ(shown(*line_diff("a\n", "a\nb\n", 20)), "@line 1\n a\n+b\n");
+  EXPECT_TRUE(line_diff("same\n", "same\n", 20)->empty());
+}
+
+// Whatever the two texts are, the script makes the one of the other.
+TEST(LineDiff, ItsStepsLeadFromOneToTheOther) {
+  unsigned state = 7;
+  const auto next = [&] { return state = state * 1103515245 + 12345, (state >> 16) % 4; };
+  for (int round = 0; round < 300; ++round) {
+    std::string a, b;
+    for (unsigned i = 0, n = next() * 3; i < n; ++i)
+      a += static_cast<char>('a' + next()), a += '\n';
+    for (unsigned i = 0, n = next() * 3; i < n; ++i)
+      b += static_cast<char>('a' + next()), b += '\n';
+    const auto diff = line_diff(a, b, 1000);
+    ASSERT_TRUE(diff);
+    size_t removed = 0, added = 0;
+    for (const DiffLine& line : *diff) removed += line.sign == '-', added += line.sign == '+';
+    const auto lines = [](const std::string& text) { return text.size() / 2; };
+    EXPECT_EQ(lines(a) - removed, lines(b) - added) << a << "---\n" << b;
+    EXPECT_EQ(diff->empty(), a == b);
+  }
+}
+
+TEST(LineDiff, IsCutAndGivesUpOnWhatHasNothingInCommon) {
+  std::string a, b;
+  for (int i = 0; i < 100; ++i)
+    a += "a" + std::to_string(i) + "\n", b += "b" + std::to_string(i) + "\n";
+  const auto diff = line_diff(a, b, 10);
+  ASSERT_TRUE(diff);
+  EXPECT_EQ(diff->size(), 10u);
+  EXPECT_EQ(diff->back().text, "and 192 more lines");
+  for (int i = 0; i < 300; ++i)
+    a += "x" + std::to_string(i) + "\n", b += "y" + std::to_string(i) + "\n";
+  EXPECT_FALSE(line_diff(a, b, 10));
+}
+
+TEST(Reasons, AreThoseOfTheManual) {
+  const std::string manual = text_of(SOURCES "/docs/cli.md");
+  const size_t begin = manual.find("### Reason codes");
+  ASSERT_NE(begin, std::string::npos);
+  std::set<std::string> listed;
+  std::istringstream lines(manual.substr(begin));
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("| `")) continue;
+    const std::string cell = line.substr(0, line.find(" | ", 2));
+    const std::regex code("`([a-z-]+)`");
+    for (std::sregex_iterator it(cell.begin(), cell.end(), code), end; it != end; ++it)
+      listed.insert((*it)[1]);
+  }
+  EXPECT_EQ(listed, codes_of_table());
+}
+
+// Every code that the sources refuse or miss with.
+TEST(Reasons, KnowEveryCodeOfTheSources) {
+  const std::set<std::string> known = codes_of_table();
+  const std::regex patterns[] = {std::regex("refuse[a-z_]*\\([^;\"]*\"([a-z]+(-[a-z]+)*)\""),
+                                 std::regex("writing_failed\\([^;\"]*\"([a-z]+(-[a-z]+)*)\""),
+                                 std::regex("Reason\\{\"([a-z]+(-[a-z]+)*)\""),
+                                 std::regex("(?:return|push_back\\() ?\\{\"([a-z]+-[a-z]+)\""),
+                                 std::regex("kRefused, [^\"\n]*\"([a-z]+(-[a-z]+)*)\"")};
+  size_t found = 0;
+  for (const char* part : {"store", "tracer"})
+    for (const auto& file :
+         std::filesystem::directory_iterator(std::string(SOURCES) + "/" + part)) {
+      if (file.path().extension() != ".cc") continue;
+      const std::string text = text_of(file.path());
+      for (const std::regex& pattern : patterns)
+        for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it) {
+          ++found;
+          EXPECT_TRUE(known.contains((*it)[1])) << (*it)[1] << " in " << file.path();
+        }
+    }
+  EXPECT_GT(found, 60u);
+}
+
+Json execution(uint64_t id, std::vector<std::string> argv, const char* outcome) {
+  return {{"id", id},           {"argv", argv}, {"cwd", "/p"},
+          {"outcome", outcome}, {"record", ""}, {"reasons", Json::array()}};
+}
+
+std::vector<uint64_t> ids(const Json& executions) {
+  std::vector<uint64_t> out;
+  for (const Json& e : executions) out.push_back(e.value("id", uint64_t{0}));
+  return out;
+}
+
+TEST(Select, ByNumberCommandPathAndText) {
+  Json made = execution(3, {"cc", "-c", "b.c"}, "hit");
+  made["record"] = "00ff";
+  Json reads = execution(2, {"cc", "-c", "a.c"}, "miss");
+  reads["reasons"] = {{{"code", "content-changed"}, {"path", "include/x.h"}}};
+  const Json report = {{"executions", {execution(1, {"make"}, "miss"), reads, made}}};
+  EXPECT_EQ(ids(select_executions(report, {})), (std::vector<uint64_t>{1, 2}));
+  EXPECT_EQ(ids(select_executions(report, {.text = "3"})), (std::vector<uint64_t>{3}));
+  EXPECT_EQ(ids(select_executions(report, {.command = {"/usr/bin/cc", "-c", "b.c"}})),
+            (std::vector<uint64_t>{3}));
+  EXPECT_EQ(ids(select_executions(report, {.text = "./include/x.h", .path = "include/x.h"})),
+            (std::vector<uint64_t>{2}));
+  EXPECT_EQ(ids(select_executions(report, {.text = "b.o", .path = "b.o", .maker = "00ff"})),
+            (std::vector<uint64_t>{3}));
+  EXPECT_EQ(ids(select_executions(report, {.text = "a.c"})), (std::vector<uint64_t>{2}));
+  EXPECT_TRUE(select_executions(report, {.text = "nothing"}).empty());
+}
+
+TEST(Select, TheNearestCommandIsOneThatIsGone) {
+  const Json before = {{"executions",
+                        {execution(1, {"cc", "-O2", "-c", "a.c"}, "miss"),
+                         execution(2, {"cc", "-O2", "-c", "b.c"}, "miss")}}};
+  const Json changed = execution(1, {"cc", "-O3", "-c", "a.c"}, "miss");
+  const Json now = {{"executions", {changed, execution(2, {"cc", "-O2", "-c", "b.c"}, "hit")}}};
+  const NearCommand near = nearest_command(changed, before, now);
+  EXPECT_EQ(near.argv, (std::vector<std::string>{"cc", "-O2", "-c", "a.c"}));
+  EXPECT_EQ(near.removed, std::vector<std::string>{"-O2"});
+  EXPECT_EQ(near.added, std::vector<std::string>{"-O3"});
+  EXPECT_TRUE(nearest_command(execution(1, {"ls"}, "miss"), before, now).argv.empty());
+}
+
+Json call(int tid, const char* what, const char* path, int64_t result) {
+  return {{"t", 1},       {"tid", tid},   {"ev", "call"},    {"name", what},
+          {"what", what}, {"path", path}, {"result", result}};
+}
+Json open_call(int tid, const char* path, int64_t result, uint64_t flags, bool existed = true) {
+  Json event = call(tid, "open", path, result);
+  event["flags"] = flags;
+  event["existed"] = existed;
+  return event;
+}
+
+// sh (10) runs cc (11), which writes a.o; sh reads it and writes it again; a thread and a fork.
+std::vector<Json> small_workload() {
+  const auto exec = [](int tid, int id, int parent, const char* path) -> Json {
+    return {{"t", 1}, {"tid", tid}, {"ev", "exec"}, {"id", id}, {"parent", parent}, {"path", path}};
+  };
+  const auto fork = [](int tid, int child, bool thread) -> Json {
+    return {{"t", 1}, {"tid", tid}, {"ev", "fork"}, {"child", child}, {"thread", thread}};
+  };
+  const auto exit = [](int tid, int status, int cpu, bool thread) -> Json {
+    return {{"t", 1},           {"tid", tid},    {"ev", "exit"},
+            {"status", status}, {"cpu_us", cpu}, {"thread", thread}};
+  };
+  Json at = call(11, "stat", "/p/x.h", 0);
+  at["at"] = true;
+  return {exec(10, 1, 0, "/bin/sh"),
+          fork(10, 11, false),
+          exec(11, 2, 1, "/usr/bin/cc"),
+          fork(11, 12, true),
+          at,
+          call(11, "stat", "/p/none.h", -2),
+          open_call(12, "/p/a.o", 3, O_WRONLY | O_CREAT | O_TRUNC, false),
+          call(12, "write", "/p/a.o", 100),
+          exit(12, 0, 0, true),
+          exit(11, 0, 700, false),
+          fork(10, 13, false),
+          open_call(13, "/p/a.o", 3, O_RDONLY),
+          call(13, "read", "/p/a.o", 40),
+          open_call(13, "/p/a.o", 3, O_WRONLY),
+          exit(13, 1, 50, false),
+          exit(10, 0, 1000, false)};
+}
+
+TEST(Census, CountsASmallWorkload) {
+  Census census;
+  for (const Json& event : small_workload()) census.add(event);
+  const Json all = census.json();
+  EXPECT_EQ(all["executions"], 2);
+  EXPECT_EQ(all["depth"], 2);
+  EXPECT_EQ(all["processes"], 3);
+  EXPECT_EQ(all["processes_without_exec"], 1);
+  EXPECT_EQ(all["threads"], 1);
+  EXPECT_EQ(all["failed_exits"], 1);
+  EXPECT_EQ(all["look_ups"]["calls"], 5);
+  EXPECT_EQ(all["look_ups"]["failed"], 1);
+  EXPECT_EQ(all["at_calls_with_dirfd"], 1);
+  EXPECT_EQ(all["created"], 1);
+  EXPECT_EQ(all["opens"]["write, create, truncate"], 1);
+  EXPECT_EQ(all["stat_only_paths"], Json::array({"/p/x.h"}));
+  EXPECT_EQ(all["children_outputs_read_by_parent"], Json::array({"/p/a.o"}));
+  EXPECT_EQ(all["written_by_more_than_one"], Json::array({"/p/a.o"}));
+  EXPECT_EQ(all["bytes_read"], 40);
+  EXPECT_EQ(all["bytes_written"], 100);
+  EXPECT_EQ(all["programs"][0]["program"], "cc");  // 700; sh has 1000 - 700 - 50, and its fork's 50
+  EXPECT_DOUBLE_EQ(all["programs"][1]["cpu_s"], 300e-6);
+  EXPECT_NE(census.table(Painter(-1)).find("depth 2"), std::string::npos);
+}
+
+TEST(TraceLog, TellsSuccessesAndWithAllEverything) {
+  TraceLog some(false), all(true);
+  size_t told = 0, told_of_all = 0;
+  for (const Json& event : small_workload()) {
+    told += some.wants(event);
+    told_of_all += all.wants(event);
+    EXPECT_FALSE(TraceLog::line(event).empty());
+  }
+  EXPECT_EQ(told_of_all, small_workload().size());
+  EXPECT_EQ(told, small_workload().size() - 2);  // two looks
+  const Json failed = call(11, "stat", "/p/none.h", -2);
+  EXPECT_TRUE(TraceLog::line(failed).ends_with("stat      /p/none.h  ENOENT"));
+  EXPECT_TRUE(TraceLog::line(open_call(1, "/p/new", 3, O_WRONLY | O_CREAT, false))
+                  .ends_with("creates   /p/new  write,create"));
+  EXPECT_TRUE(some.wants(call(9, "read", "/p/b", 1)));
+  EXPECT_FALSE(some.wants(call(9, "read", "/p/b", 1)));
+}
+
+TEST(GraphPage, CannotBeLeftByACommandLine) {
+  Json report = {{"command", {"sh"}}, {"executions", Json::array()}};
+  report["executions"].push_back(
+      execution(1, {"sh", "-c", "</script><script>alert(1)</script><!-- @PAGE_JS@"}, "miss"));
+  const std::string page = graph_html(report, 7);
+  EXPECT_EQ(page.find("<script>alert"), std::string::npos);
+  EXPECT_EQ(page.find("@PAGE_DATA@"), std::string::npos);
+  EXPECT_EQ(page.find("@PAGE_CSS@"), std::string::npos);
+  EXPECT_NE(page.find("const report = data.report"), std::string::npos);
+  EXPECT_EQ(page.find("http://www.w3.org/2000/svg"), page.rfind("http"));  // nothing is fetched
+}
+
+TEST(GraphDot, QuotesLabels) {
+  Json report = {{"executions", Json::array()}};
+  Json child = execution(2, {"echo", "a\"b\\"}, "hit");
+  child["parent"] = 1;
+  report["executions"] = {execution(1, {"sh"}, "miss"), child};
+  const std::string dot = graph_dot(report);
+  EXPECT_NE(dot.find("e1 -> e2"), std::string::npos);
+  EXPECT_NE(dot.find("a\\\"b\\\\"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pcache::cli
