@@ -181,9 +181,9 @@ void add_watched_row(FilterBuilder& filter, const SyscallRow& row) {
     return;
   if (row.name == "sendmsg")  // see add_row
     filter.when(SCMP_ACT_TRACE(1), row.number,
-                {2, SCMP_CMP_NE, MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR, 0});
+                {{2, SCMP_CMP_NE, MSG_NOSIGNAL | MSG_CONFIRM | MSG_EOR, 0}});
   else if (row.meaning == Meaning::kMap)
-    filter.when(SCMP_ACT_TRACE(1), row.number, masked(3, MAP_ANONYMOUS, 0));
+    filter.when(SCMP_ACT_TRACE(1), row.number, {masked(3, MAP_ANONYMOUS, 0)});
   else
     filter.always(SCMP_ACT_TRACE(1), row.number);
 }
