@@ -58,7 +58,8 @@ Result<void> StoreImpl::survey(const EvictOptions& options, Survey* out) {
   for (Survey::Entry& entry : entries) {
     full = full || entry.used_ns < options.used_before_ns;
     Result<std::shared_ptr<const Record>> known = record(entry.candidate.strong);
-    if (!full && known) {
+    const bool chosen = known && options.chosen && options.chosen(**known);
+    if (!full && known && !chosen) {
       uint64_t more = 0;
       each_blob(**known, [&](const Digest& blob) {
         if (!out->kept_blobs.contains(blob)) more += sizes[blob];
@@ -69,7 +70,7 @@ Result<void> StoreImpl::survey(const EvictOptions& options, Survey* out) {
         each_blob(**known, [&](const Digest& blob) { out->kept_blobs.insert(blob); });
       }
     }
-    if (full || !known)
+    if (full || !known || chosen)
       out->doomed.push_back(std::move(entry));
     else
       out->kept_path_sets.insert(entry.candidate.path_set);

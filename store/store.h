@@ -92,7 +92,8 @@ struct StoreOptions {
 struct EvictOptions {
   uint64_t max_bytes = 0;      // evict until the store holds at most this; 0: no such limit
   int64_t used_before_ns = 0;  // and what was last used before then (CLOCK_REALTIME); 0: nothing
-  bool dry_run = false;        // only count
+  std::function<bool(const Record&)> chosen;  // and what this chooses, whenever it was used
+  bool dry_run = false;                       // only count
 };
 
 struct Evicted {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py DIR list | DIR NAME --programs BUILD_DIR [--as root|user] [--mounted] [--data DIR] [--keep]
+"""run.py DIR list | DIR NAME --programs BUILD_DIR [--as root|user] [--mounted] [--data DIR] [--size N] [--keep]
 
 Runs one scenario of DIR. Exit status 0, 1, or 77 where the machine lacks what it needs. As root with
 --as user it runs as an ordinary user (1000) with an own HOME and no capability.
@@ -80,13 +80,14 @@ def as_user(arguments):
                    "--programs", where["programs"], "--as", "user"]
         command += ["--data", arguments.data] if arguments.data else []
         command += ["--mounted"] if arguments.mounted else []
+        command += ["--size", arguments.size] if arguments.size else []
         command += ["--keep"] if arguments.keep else []
         return subprocess.run(command, cwd="/", check=False).returncode
 
 
 def perform(scenario, arguments):
     os.umask(0o022)
-    t = world.World(os.path.abspath(arguments.programs), arguments.mounted, arguments.data)
+    t = world.World(os.path.abspath(arguments.programs), arguments.mounted, arguments.data, arguments.size)
     try:
         scenario.run(t)
         t.finish()
@@ -115,6 +116,7 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--as", dest="user", default="root" if os.getuid() == 0 else "user")
     parser.add_argument("--mounted", action="store_true")
+    parser.add_argument("--size", help="of workflows: full, or a number of jobs")
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     scenarios = registry.load(arguments.dir)

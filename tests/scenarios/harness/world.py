@@ -19,8 +19,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class World:
-    def __init__(self, programs, mounted=False, data=None):
+    def __init__(self, programs, mounted=False, data=None, size=None):
         self.data = data  # where real.sources put what it fetched
+        self.size = size  # of workflows: full, or a number of jobs
         self.dir = tempfile.mkdtemp(prefix="pcache-e2e-", dir="/tmp")
         self.pcache = os.path.join(programs, "pcache")
         self.programs = programs
