@@ -19,6 +19,9 @@ constexpr std::string_view kCompilers[] = {
     "rustc",     "tcc",   "yasm",
 };
 
+// Those that ask about an input only whether it is there, and then read it.
+constexpr std::string_view kAskExistence[] = {"hmmbuild"};
+
 constexpr std::string_view kConfigure[] = {"config.status", "configure"};
 
 // make is not here: it stats directories, and one whose objects it has just built is always newer.
@@ -83,7 +86,8 @@ std::string image_name(const std::string& executable) {
 }
 
 bool mtime_ignored(const std::string& image) {
-  return contains(kCompilers, image) || contains(kConfigure, image);
+  return contains(kCompilers, image) || contains(kConfigure, image) ||
+         contains(kAskExistence, image);
 }
 
 bool mtime_matters(const std::string& image) { return contains(kMtimeMatters, image); }
