@@ -108,7 +108,7 @@ def workflow_tables(t):
     jobs.append(Job(["python3", "plot.py", "plots/j9999.svg"], [job.outputs[0] for job in jobs], ["plots/j9999.svg"],
                     stage=1))
     Protocol(t, "tables", Workflow(
-        command=["python3", "runner.py"], jobs=jobs, script=runner_script, made=["out", "plots"],
+        command=["python3", "runner.py"], jobs=jobs, script=runner_script, made=["out", "plots"], lists=True,
         files={**_tables(count), "runner.py": RUNNER, "summary.py": SUMMARY, "plot.py": PLOT},
         edit="echo 'item3,39.50,6' >> {}".format, parameter=_another_price)).run()
 
@@ -227,3 +227,134 @@ def workflow_reads(t):
         command=["python3", "runner.py"], jobs=jobs, script=runner_script, made=["out", "log"], files=files,
         edit="sed -i '2s/^...../TTTTT/' {}".format, dated={"log/*": log},
         parameter=lambda job: ["21" if a == "19" else a for a in job.argv] if job.stage else None)).run()
+
+
+def _counting(count, command, **how):
+    """Another runner for a job that counts words: `bash count.sh FILE LEAST`."""
+    jobs = [Job(["bash", "count.sh", f"j{i:04}", "2"], [f"in/j{i:04}.txt"], [f"out/j{i:04}.txt"])
+            for i in range(1, count + 1)]
+    script = ("tr A-Z a-z < in/$1.txt | tr -cs a-z '\\n' | sort | uniq -c | awk -v least=\"$2\" '$1 >= least {print $2, $1}' "
+              "> out/$1.txt\n")
+    files = {**_texts(count), "count.sh": script, **how.pop("files", {})}
+    return Workflow(command=command, jobs=jobs, files=files, made=["out"],
+                    script=lambda jobs: {"jobs.txt": "".join(f"{job.argv[2]} {job.argv[3]}\n" for job in jobs)},
+                    parameter=lambda job: [*job.argv[:3], "3"], **how)
+
+
+@scenario(timeout=600)
+def workflow_parallel(t):
+    """GNU parallel as the runner."""
+    need("parallel")
+    Protocol(t, "GNU parallel", _counting(size(t, 6, 300), [
+        "parallel", "--will-cite", "-k", "-j2", "-a", "jobs.txt", "--colsep", " ", "bash", "count.sh", "{1}", "{2}"])).run()
+
+
+SNAKEFILE = """LEAST = dict(line.split() for line in open("jobs.txt"))
+
+rule all:
+    input: expand("out/{n}.txt", n=LEAST)
+
+rule count:
+    input: "in/{n}.txt"
+    output: "out/{n}.txt"
+    params: least=lambda wildcards: LEAST[wildcards.n]
+    shell: "exec bash count.sh {wildcards.n} {params.least}"
+"""
+
+
+@scenario(timeout=900)
+def workflow_snakemake(t):
+    """snakemake as the runner: it keeps a log of its own, and leaves alone what is newer than its inputs."""
+    need("snakemake")
+    Protocol(t, "snakemake", _counting(
+        size(t, 4, 200), ["snakemake", "--cores", "2", "--quiet", "all", "--nolock", "--rerun-incomplete"],
+        files={"Snakefile": SNAKEFILE}, looks_at_outputs=True, streams=False, whole=False,
+        ignored=(".snakemake",))).run()
+
+
+@scenario(timeout=300)
+def workflow_archives(t):
+    """A directory's files in an archive each, packed, unpacked and summed."""
+    count = size(t, 6, 300)
+    rng = random.Random(5)
+    files = {f"in/j{i:04}/{k}.txt": _text(rng, 40) for i in range(1, count + 1) for k in "abc"}
+    jobs = []
+    for i in range(1, count + 1):
+        n = f"j{i:04}"
+        jobs.append(Job(["sh", "-c", f"tar --sort=name --mtime=@0 --owner=0 --group=0 -cf - in/{n} | gzip -n -6 > out/{n}.tar.gz"],
+                        [f"in/{n}/{k}.txt" for k in "abc"], [f"out/{n}.tar.gz"]))
+        jobs.append(Job(["bash", "-c", f"mkdir out/{n}.d; tar -xzf out/{n}.tar.gz -C out/{n}.d && "
+                         f"(cd out/{n}.d && sha256sum in/{n}/*) > out/{n}.sums; rm -r out/{n}.d"],
+                        [f"out/{n}.tar.gz"], [f"out/{n}.sums"], timed=True, stage=1))
+    jobs.sort(key=lambda job: job.stage)
+    Protocol(t, "archives", Workflow(
+        command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
+        made=["out"], parameter=lambda job: job.argv[:2] + [job.argv[2].replace("-n -6", "-n -9")] if job.stage == 0 else None,
+        )).run()
+
+
+def _picture(rng, side=48):
+    colours = [[rng.randrange(256) for _ in range(3)] for _ in range(4)]
+    pixels = bytes(value for y in range(side) for x in range(side) for value in colours[(x // 12 + y // 12) % 4])
+    return f"P6 {side} {side} 255\n".encode() + pixels
+
+
+@scenario(timeout=300)
+def workflow_pictures(t):
+    """ImageMagick: each picture made smaller, then a strip of all. (montage asks for random numbers.)"""
+    need("convert-im6.q16")
+    count = size(t, 6, 200)
+    rng = random.Random(6)
+    files = {f"in/j{i:04}.ppm": _picture(rng) for i in range(1, count + 1)}
+    jobs = [Job(["convert-im6.q16", f"in/j{i:04}.ppm", "-resize", "24x24", "-blur", "0x1", f"out/j{i:04}.ppm"],
+                [f"in/j{i:04}.ppm"], [f"out/j{i:04}.ppm"]) for i in range(1, count + 1)]
+    jobs.append(Job(["sh", "-c", "convert-im6.q16 out/*.ppm +append all/j9999.ppm"], [job.outputs[0] for job in jobs],
+                    ["all/j9999.ppm"], stage=1))
+    Protocol(t, "pictures", Workflow(
+        command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
+        made=["out", "all"], lists=True, edit="printf '\\377\\377\\377' | dd of={} bs=1 seek=2000 conv=notrunc status=none".format,
+        parameter=lambda job: ["0x2" if a == "0x1" else a for a in job.argv] if job.stage == 0 else None)).run()
+
+
+@scenario(timeout=600)
+def workflow_mothur(t):
+    """mothur makes files, renames them and removes them again; its log tells how long it took."""
+    need("mothur")
+    count = size(t, 3, 100)
+    rng = random.Random(7)
+    files = {f"in/j{i:04}.fa": _fasta(_family(rng, 120, 12)) for i in range(1, count + 1)}
+    jobs = [Job(["mothur", "-q", f"#set.logfile(name=log/j{i:04}.log); set.dir(output=out); unique.seqs(fasta=in/j{i:04}.fa); "
+                 f"summary.seqs(fasta=out/j{i:04}.unique.fa, processors=1)"], [f"in/j{i:04}.fa"],
+                [f"out/j{i:04}.unique.fa", f"out/j{i:04}.count_table", f"out/j{i:04}.unique.summary"],
+                log=f"log/j{i:04}.out") for i in range(1, count + 1)]
+    Protocol(t, "mothur", Workflow(
+        command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
+        made=["out", "log"], edit="printf '>s99\\nACGTTGCAACGGTTACGATTTACGACCCATTTAGACC\\n' >> {}".format,
+        dated={"log/*": rb"^.*\bsecs?\b.*$"}, ignored=tuple(f"log/j{i:04}.log" for i in range(1, count + 1)),
+        parameter=lambda job: [*job.argv[:2], job.argv[2].replace("processors=1", "processors=2")])).run()
+
+
+def _article(rng, i):
+    lines = "".join(f"\\put({rng.randrange(90)},{rng.randrange(90)}){{\\line(1,1){{10}}}}\n" for _ in range(20))
+    return ("\\documentclass{article}\n\\begin{document}\n\\section{Words}\\label{words}\n" + _text(rng, 30) +
+            f"See figure~\\ref{{lines}} of \\cite{{author{i}}}, and section~\\ref{{words}}.\n"
+            "\\begin{figure}\\begin{picture}(100,100)\n" + lines + "\\end{picture}\\caption{Lines}\\label{lines}\\end{figure}\n"
+            f"\\begin{{thebibliography}}{{9}}\\bibitem{{author{i}}} An Author, {1900 + i}.\\end{{thebibliography}}\n"
+            "\\end{document}\n")
+
+
+@scenario(timeout=600)
+def workflow_papers(t):
+    """pdflatex, twice for the references, with a date that is given."""
+    need("pdflatex")
+    count = size(t, 2, 50)
+    rng = random.Random(8)
+    files = {f"in/j{i:04}.tex": _article(rng, i) for i in range(1, count + 1)}
+    latex = "SOURCE_DATE_EPOCH=1000000000 FORCE_SOURCE_DATE=1 pdflatex -interaction=batchmode -output-directory=out in/{}.tex"
+    jobs = [Job(["sh", "-ec", f"rm -f out/{n}.aux; {latex.format(n)}; {latex.format(n)}"], [f"in/{n}.tex"],
+                [f"out/{n}.aux", f"out/{n}.log", f"out/{n}.pdf"], log=f"log/{n}.out")
+            for n in (f"j{i:04}" for i in range(1, count + 1))]
+    Protocol(t, "papers", Workflow(
+        command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
+        made=["out", "log"], edit="sed -i 's/Words/More words/' {}".format, dated={"out/*.log": rb"^This is pdfTeX.*$"},
+        parameter=lambda job: [*job.argv[:2], job.argv[2].replace("=1000000000", "=1100000000")])).run()

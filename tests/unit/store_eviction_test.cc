@@ -61,6 +61,18 @@ TEST_F(Eviction, ASharedBlobStaysAsLongAsARecordNamesIt) {
   EXPECT_TRUE(has_record(2) && has_blob(shared));
 }
 
+TEST_F(Eviction, WhatIsChosenGoesHoweverLatelyItWasUsed) {
+  const Digest shared = put(1, text('s'));
+  const Digest alone = put(2, text('a'));
+  put(3, text('s'));
+  const auto evicted =
+      store_->evict({.chosen = [](const Record& record) { return record.weak.high != 1; }});
+  ASSERT_TRUE(evicted) << evicted.error().to_string();
+  EXPECT_EQ(evicted->records, 2u);
+  EXPECT_TRUE(has_record(1) && has_blob(shared));
+  EXPECT_FALSE(has_record(2) || has_record(3) || has_blob(alone));
+}
+
 TEST_F(Eviction, BlobsOfNoRecordGo) {
   const Digest loose = put_blob(text('x'));
   const Digest kept = put(1, text('k'));

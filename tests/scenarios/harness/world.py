@@ -249,6 +249,14 @@ class World:
         self.check(gone, "processes are left: " + str(process.with_environment(
             "PCACHE_DIR=" + self.env["PCACHE_DIR"])))
 
+    def forget(self, commands):
+        """Evicts the records of these commands, and tells how many there were. No daemon runs."""
+        done = subprocess.run([self.helper("forget_records"), self.path("cache")], input="\n".join(commands), text=True,
+                              capture_output=True, check=False, timeout=120)
+        if done.returncode:
+            raise RuntimeError("forget_records: " + done.stderr)
+        return int(done.stdout)
+
     def leftovers(self):
         socket = None
         try:
