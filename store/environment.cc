@@ -17,7 +17,7 @@ bool is_make(std::string_view image) {
   return image == "make" || image == "gmake" || image == "remake";
 }
 
-// Of the terminal, the login and the agents; never of the work.
+// Of the terminal, the login, the agents and a runner's process; never of the work.
 constexpr std::string_view kShellNames[] = {"_", "SHLVL", "OLDPWD"};
 constexpr std::string_view kMakeNames[] = {"MAKELEVEL", "MAKE_TERMOUT", "MAKE_TERMERR"};
 constexpr std::string_view kJobNames[] = {"MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS"};
@@ -58,6 +58,13 @@ constexpr std::string_view kSessionNames[] = {
     "TERM_PROGRAM",
     "TERM_PROGRAM_VERSION",
     "INVOCATION_ID",
+    // GNU parallel tells each of its jobs which process runs it, and where it comes in the row.
+    "PARALLEL_PID",
+    "PARALLEL_TMP",
+    "PARALLEL_SEQ",
+    "PARALLEL_JOBSLOT",
+    "PARALLEL_JOBSLOT0",
+    "PARALLEL_HOME",
     "JOURNAL_STREAM",
     "SYSTEMD_EXEC_PID",
     "MANAGERPID",

@@ -48,7 +48,6 @@ std::set<int> jobserver_fds(const std::vector<std::string>& env) {
 bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv) {
   static const std::set<std::string> kImages = {
       "mv", "cp", "install", "ln", "rm", "ar", "mkdir", "rmdir", "ranlib", "strip", "objcopy"};
-  if (image == "convert-im6.q16" || image == "montage-im6.q16") return true;
   if (!kImages.contains(image)) return false;
   for (size_t i = 1; i < argv.size(); ++i) {
     const std::string& option = argv[i];

@@ -197,7 +197,7 @@ def workflow_alignments(t):
     raxml = rb"^.*(Time \d|execution time|/tree/).*$"
     Protocol(t, "alignments", Workflow(
         command=["python3", "runner.py"], jobs=jobs, script=runner_script,
-        made=["aln", "hmm", "hits", "tree", "log"], files={**files, "runner.py": RUNNER},
+        made=["aln", "hmm", "hits", "tree", "log"], two_states=count >= 10, files={**files, "runner.py": RUNNER},
         edit="printf '>s99\\nACGTTGCAACGGTTACGATTTACGACCCATTTAGACCATCAT\\n' >> {}".format, parameter=_another_gap,
         dated={"hmm/*": rb"^DATE .*$", "log/*.hmm": seconds, "hits/*.txt": seconds, "hits/*.tbl": rb"^# (Date|Current dir):.*$",
                "tree/RAxML_log.*": rb"^\d+\.\d+ ", "tree/RAxML_info.*": raxml, "log/*.tree": raxml})).run()
@@ -243,10 +243,11 @@ def _counting(count, command, **how):
 
 @scenario(timeout=600)
 def workflow_parallel(t):
-    """GNU parallel as the runner."""
+    """GNU parallel as the runner. It looks at other processes and at the terminal, so only its jobs hit."""
     need("parallel")
     Protocol(t, "GNU parallel", _counting(size(t, 6, 300), [
-        "parallel", "--will-cite", "-k", "-j2", "-a", "jobs.txt", "--colsep", " ", "bash", "count.sh", "{1}", "{2}"])).run()
+        "parallel", "--will-cite", "-k", "-j2", "-a", "jobs.txt", "--colsep", " ", "bash", "count.sh", "{1}", "{2}"],
+        whole=False)).run()
 
 
 SNAKEFILE = """LEAST = dict(line.split() for line in open("jobs.txt"))
@@ -307,12 +308,12 @@ def workflow_pictures(t):
     rng = random.Random(6)
     files = {f"in/j{i:04}.ppm": _picture(rng) for i in range(1, count + 1)}
     jobs = [Job(["convert-im6.q16", f"in/j{i:04}.ppm", "-resize", "24x24", "-blur", "0x1", f"out/j{i:04}.ppm"],
-                [f"in/j{i:04}.ppm"], [f"out/j{i:04}.ppm"]) for i in range(1, count + 1)]
+                [f"in/j{i:04}.ppm"], [f"out/j{i:04}.ppm"], timed=True) for i in range(1, count + 1)]
     jobs.append(Job(["sh", "-c", "convert-im6.q16 out/*.ppm +append all/j9999.ppm"], [job.outputs[0] for job in jobs],
-                    ["all/j9999.ppm"], stage=1))
+                    ["all/j9999.ppm"], timed=True, stage=1))
     Protocol(t, "pictures", Workflow(
         command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
-        made=["out", "all"], lists=True, edit="printf '\\377\\377\\377' | dd of={} bs=1 seek=2000 conv=notrunc status=none".format,
+        made=["out", "all"], lists=True, two_states=True, edit="printf '\\377\\377\\377' | dd of={} bs=1 seek=2000 conv=notrunc status=none".format,
         parameter=lambda job: ["0x2" if a == "0x1" else a for a in job.argv] if job.stage == 0 else None)).run()
 
 
@@ -356,5 +357,5 @@ def workflow_papers(t):
             for n in (f"j{i:04}" for i in range(1, count + 1))]
     Protocol(t, "papers", Workflow(
         command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
-        made=["out", "log"], edit="sed -i 's/Words/More words/' {}".format, dated={"out/*.log": rb"^This is pdfTeX.*$"},
+        made=["out", "log"], two_states=True, edit="sed -i 's/Words/More words/' {}".format, dated={"out/*.log": rb"^This is pdfTeX.*$"},
         parameter=lambda job: [*job.argv[:2], job.argv[2].replace("=1000000000", "=1100000000")])).run()

@@ -65,6 +65,7 @@ class Workflow:
     streams: bool = True  # what the runner says counts
     whole: bool = True  # the runner can hit; else only its jobs can
     lists: bool = False  # a job lists the outputs, so it sees what an interrupted run has left
+    two_states: bool = False  # a job asks for its outputs first: with them it is another command than without
     ignored: tuple = ()  # what the runner notes for itself
 
     def named(self):
@@ -216,6 +217,8 @@ class Protocol:
         self.step("all warm", whole=True)
         if len(names) > 1:
             self.evictions()
+        if flow.two_states:
+            self.step("with the outputs there", may=names)
         self.changes()
         self.store_bytes = t.path("cache") and _size(t.path("cache", "store"))
         self.interruption()
@@ -241,11 +244,12 @@ class Protocol:
         self.step("one input changed", must, may, bare=True)
         last = self.random.choice([j for j in flow.jobs if j.stage == flow.jobs[-1].stage])
         os.unlink(os.path.join(t.tree, last.outputs[0]))
-        self.step("one output deleted", may={last.name} if flow.looks_at_outputs else (), whole=not flow.looks_at_outputs)
+        looks = flow.looks_at_outputs or flow.two_states
+        self.step("one output deleted", may={last.name} if looks else (), whole=not looks)
         for side in (t.sides() if flow.looks_at_outputs else [t.tree]):
             with open(os.path.join(side, last.outputs[0]), "ab") as f:
                 f.write(b"edited by hand\n")
-        self.step("one output edited", may={last.name}, bare=flow.looks_at_outputs)
+        self.step("one output edited", may=[last.name], bare=flow.looks_at_outputs)
         some = self.random.sample([j for j in flow.jobs if flow.parameter(j)], self.tenth())
         for job in some:
             job.argv = flow.parameter(job)
@@ -286,7 +290,7 @@ class Protocol:
             os.unlink(t.path("tmpT", left))
         self.step("and started again", set(flow.named()) - kept)
         self.clean()
-        self.step("warm once more", whole=not flow.lists)
+        self.step("warm once more", may=flow.named() if flow.two_states else (), whole=not flow.lists and not flow.two_states)
 
 
 def _size(directory):

@@ -36,13 +36,11 @@ def evicted_records_of_some_jobs(t):
 
 
 @scenario
-def convert_looks_at_the_output_that_it_replaces(t):
-    if not shutil.which("convert-im6.q16", path=PATH):
-        raise Skip("there is no convert-im6.q16 (Debian's package imagemagick-6.q16)")
-    t.write("in.ppm", "P3 2 1 255\n1 2 3 4 5 6\n")
-    convert = ["convert-im6.q16", "in.ppm", "-resize", "200%", "out.ppm"]
-    t.step(convert, hit=False)
-    t.step(convert, what="over its output")
-    t.step(convert, what="over its output again", hit=True)
-    t.write("in.ppm", "P3 2 1 255\n9 2 3 4 5 6\n")
-    t.step(convert, what="another picture", hit=False)
+def who_runs_a_job_of_parallel_is_nothing_to_it(t):
+    t.write("in", "text\n")
+    first, second = ({"PARALLEL_PID": pid, "PARALLEL_SEQ": pid[0], "PARALLEL_TMP": f"/tmp/parallel-{pid}"}
+                     for pid in ("1001", "2002"))
+    t.step("tr a-z A-Z < in > out", env=first, hit=False)
+    t.step("tr a-z A-Z < in > out", env=second, hit=True, what="by another process")
+    t.step("echo $PARALLEL_SEQ > out", env=first, hit=False)
+    t.step("echo $PARALLEL_SEQ > out", env=second, hit=False, what="where it is printed")
