@@ -197,7 +197,7 @@ def workflow_alignments(t):
     raxml = rb"^.*(Time \d|execution time|/tree/).*$"
     Protocol(t, "alignments", Workflow(
         command=["python3", "runner.py"], jobs=jobs, script=runner_script,
-        made=["aln", "hmm", "hits", "tree", "log"], two_states=count >= 10, files={**files, "runner.py": RUNNER},
+        made=["aln", "hmm", "hits", "tree", "log"], lists=True, two_states=count >= 10, files={**files, "runner.py": RUNNER},
         edit="printf '>s99\\nACGTTGCAACGGTTACGATTTACGACCCATTTAGACCATCAT\\n' >> {}".format, parameter=_another_gap,
         dated={"hmm/*": rb"^DATE .*$", "log/*.hmm": seconds, "hits/*.txt": seconds, "hits/*.tbl": rb"^# (Date|Current dir):.*$",
                "tree/RAxML_log.*": rb"^\d+\.\d+ ", "tree/RAxML_info.*": raxml, "log/*.tree": raxml})).run()

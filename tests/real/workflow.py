@@ -64,7 +64,7 @@ class Workflow:
     looks_at_outputs: bool = False  # the runner leaves alone what is newer than its inputs
     streams: bool = True  # what the runner says counts
     whole: bool = True  # the runner can hit; else only its jobs can
-    lists: bool = False  # a job lists the outputs, so it sees what an interrupted run has left
+    lists: bool = False  # a job looks at outputs, so it sees what an interrupted run has left
     two_states: bool = False  # a job asks for its outputs first: with them it is another command than without
     ignored: tuple = ()  # what the runner notes for itself
 
