@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 #include "store/holes.h"
@@ -178,6 +179,31 @@ void FileBlobStore::put_back(Pending pending) {
 void FileBlobStore::remove(const Digest& digest) {
   io_.unlink(blob_path(digest).c_str());
   forget(digest);
+}
+
+std::vector<std::pair<Digest, uint64_t>> FileBlobStore::files() {
+  std::vector<std::pair<Digest, uint64_t>> found;
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator it(dir_ + "/blobs", error), end;
+       !error && it != end; it.increment(error)) {
+    struct stat st {};
+    const std::optional<Digest> digest = Digest::from_hex(it->path().filename().string());
+    if (digest && lstat(it->path().c_str(), &st) == 0 && S_ISREG(st.st_mode))
+      found.emplace_back(*digest, static_cast<uint64_t>(st.st_size));
+  }
+  return found;
+}
+
+BlobState FileBlobStore::verify(const Digest& digest) {
+  const UniqueFd fd(::open(blob_path(digest).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) return errno == ENOENT ? BlobState::kGone : BlobState::kUnreadable;
+  struct stat st {};
+  if (fstat(fd.get(), &st) != 0) return BlobState::kUnreadable;
+  const Result<Digest> found = hash_descriptor(fd.get(), static_cast<uint64_t>(st.st_size));
+  if (!found) return BlobState::kUnreadable;
+  if (*found == digest) return BlobState::kWhole;
+  remove(digest);
+  return BlobState::kDamaged;
 }
 
 void FileBlobStore::each(const std::function<void(const Digest&, const Stamp&)>& visit) {

@@ -37,6 +37,8 @@ class BlobNotes {
 // shorter.
 Result<Digest> hash_descriptor(int fd, uint64_t size);
 
+enum class BlobState : uint8_t { kWhole, kDamaged, kUnreadable, kGone };
+
 class FileBlobStore : public BlobStore {
  public:
   // `dir` holds blobs/ and tmp/; both are made by open_dirs().
@@ -57,6 +59,10 @@ class FileBlobStore : public BlobStore {
   // Every blob there is.
   void each(const std::function<void(const Digest&, const Stamp&)>& visit);
   void remove(const Digest& digest);
+  // The files themselves, noted or not, with their sizes.
+  std::vector<std::pair<Digest, uint64_t>> files();
+  // Hashes it whatever its stamp says; a damaged one is removed.
+  BlobState verify(const Digest& digest);
   // Bytes that may still be put; negative when the disk has less free than it should.
   int64_t room();
 

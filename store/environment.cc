@@ -17,65 +17,9 @@ bool is_make(std::string_view image) {
   return image == "make" || image == "gmake" || image == "remake";
 }
 
-// Of the terminal, the login, the agents and a runner's process; never of the work.
 constexpr std::string_view kShellNames[] = {"_", "SHLVL", "OLDPWD"};
 constexpr std::string_view kMakeNames[] = {"MAKELEVEL", "MAKE_TERMOUT", "MAKE_TERMERR"};
 constexpr std::string_view kJobNames[] = {"MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS"};
-
-constexpr std::string_view kSessionNames[] = {
-    "COLUMNS",
-    "LINES",
-    "WINDOWID",
-    "WINDOW",
-    "TERM_SESSION_ID",
-    "ITERM_SESSION_ID",
-    "SSH_AUTH_SOCK",
-    "SSH_AGENT_PID",
-    "SSH_CLIENT",
-    "SSH_CONNECTION",
-    "SSH_TTY",
-    "GPG_TTY",
-    "GPG_AGENT_INFO",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "XAUTHORITY",
-    "SESSION_MANAGER",
-    "DESKTOP_SESSION",
-    "DESKTOP_STARTUP_ID",
-    "XDG_ACTIVATION_TOKEN",
-    "XDG_SESSION_ID",
-    "XDG_SESSION_TYPE",
-    "XDG_SESSION_CLASS",
-    "XDG_SESSION_DESKTOP",
-    "XDG_SESSION_PATH",
-    "XDG_SEAT",
-    "XDG_SEAT_PATH",
-    "XDG_VTNR",
-    "TMUX",
-    "TMUX_PANE",
-    "STY",
-    "TERM_PROGRAM",
-    "TERM_PROGRAM_VERSION",
-    "INVOCATION_ID",
-    // GNU parallel tells each of its jobs which process runs it, and where it comes in the row.
-    "PARALLEL_PID",
-    "PARALLEL_TMP",
-    "PARALLEL_SEQ",
-    "PARALLEL_JOBSLOT",
-    "PARALLEL_JOBSLOT0",
-    "PARALLEL_HOME",
-    "JOURNAL_STREAM",
-    "SYSTEMD_EXEC_PID",
-    "MANAGERPID",
-    "LC_IDENTIFICATION_SESSION",
-};
-
-bool is_session_variable(std::string_view name) {
-  return contains(kSessionNames, name) || name.starts_with("KONSOLE_") ||
-         name.starts_with("GNOME_TERMINAL_") || name.starts_with("KITTY_") ||
-         name.starts_with("VSCODE_");
-}
 
 }  // namespace
 
@@ -222,7 +166,7 @@ bool may_show_cwd(const ImageInfo& image, Reader reader) {
 }
 
 std::optional<std::string> normalized_variable(const std::string& variable, Reader reader,
-                                               const std::string& cwd, bool mentioned) {
+                                               const ImageInfo& image, bool mentioned) {
   const std::string_view name = name_of(variable);
   if (name.starts_with("PCACHE_")) return std::nullopt;
   if (reader == Reader::kPrinter || mentioned) return variable;
@@ -230,10 +174,11 @@ std::optional<std::string> normalized_variable(const std::string& variable, Read
     return std::string(name) + "=" + without_jobserver(value_of(variable));
   }
   const bool whole = reader == Reader::kInterpreter;
-  if (name == "MAKE_TERMOUT" || name == "MAKE_TERMERR" || (!whole && is_session_variable(name))) {
+  if (name == "MAKE_TERMOUT" || name == "MAKE_TERMERR" ||
+      (!whole && image.lists->session_variables.contains(name))) {
     return std::nullopt;
   }
-  if (name == "PWD" && value_of(variable) == cwd) {
+  if (name == "PWD" && value_of(variable) == image.cwd) {
     // That it is set, and right, is all a shell or a script can tell from it that cwd does not.
     return whole || reader == Reader::kShell ? std::optional<std::string>("PWD=.") : std::nullopt;
   }
@@ -245,8 +190,9 @@ std::optional<std::string> normalized_variable(const std::string& variable, Read
 
 namespace {
 
-bool may_be_left_out(std::string_view name) {
-  return is_session_variable(name) || contains(kShellNames, name) || contains(kMakeNames, name);
+bool may_be_left_out(const Lists& lists, std::string_view name) {
+  return lists.session_variables.contains(name) || contains(kShellNames, name) ||
+         contains(kMakeNames, name);
 }
 
 // "COLUMNS", but not in "COLUMNS_OF".
@@ -262,6 +208,22 @@ bool names_variable(std::string_view text, std::string_view name) {
       return true;
   }
   return false;
+}
+
+// The names in `text` that fit "KONSOLE_*".
+void add_matching(std::string_view text, const std::string& pattern,
+                  std::vector<std::string>* names) {
+  const NameList list({pattern});
+  const std::string_view begin = std::string_view(pattern).substr(0, pattern.find_first_of("*?["));
+  for (size_t at = text.find(begin); at != std::string_view::npos; at = text.find(begin, at + 1)) {
+    size_t end = at;
+    while (end < text.size() &&
+           (std::isalnum(static_cast<unsigned char>(text[end])) != 0 || text[end] == '_'))
+      ++end;
+    const std::string name(text.substr(at, end - at));
+    if (list.contains(name) && std::find(names->begin(), names->end(), name) == names->end())
+      names->push_back(name);
+  }
 }
 
 // `set` alone, `export -p`, ${!name}… show all there is.
@@ -297,11 +259,13 @@ bool fits_into_window(const ImageInfo& image) {
 
 }  // namespace
 
-EnvironmentReads reads_of_text(std::string_view text) {
+EnvironmentReads reads_of_text(std::string_view text, const Lists& lists) {
   EnvironmentReads reads;
   reads.whole = lists_variables(text);
-  for (const std::string_view name : kSessionNames)
+  for (const std::string& name : lists.session_variables.words())
     if (names_variable(text, name)) reads.names.emplace_back(name);
+  for (const std::string& pattern : lists.session_variables.patterns())
+    add_matching(text, pattern, &reads.names);
   for (const std::string_view name : kShellNames)
     if (names_variable(text, name)) reads.names.emplace_back(name);
   for (const std::string_view name : kMakeNames)
@@ -322,7 +286,7 @@ EnvironmentReads environment_reads(const ImageInfo& image) {
     case Reader::kMake: {
       std::string text = image.script_text;
       for (const std::string& word : image.argv) text += "\n" + word;
-      return reads_of_text(text);
+      return reads_of_text(text, *image.lists);
     }
     case Reader::kOther:
       if (fits_into_window(image)) reads.names = {"COLUMNS", "LINES"};
@@ -333,7 +297,7 @@ EnvironmentReads environment_reads(const ImageInfo& image) {
 
 bool key_leaves_out(const ImageInfo& image, std::string_view name) {
   const Reader reader = reader_of(image);
-  if (reader == Reader::kPrinter || !may_be_left_out(name)) return false;
+  if (reader == Reader::kPrinter || !may_be_left_out(*image.lists, name)) return false;
   if (reader == Reader::kInterpreter) return name == "MAKE_TERMOUT" || name == "MAKE_TERMERR";
   if (reader == Reader::kShell && is_mentioned(image, name)) return false;
   return !(reader == Reader::kMake && name == "MAKELEVEL");
@@ -354,7 +318,8 @@ FactValue environment_value(const ImageInfo& image, const FactKey& key) {
   Hasher all;
   for (const std::string& variable : image.env) {
     const std::string_view name = name_of(variable);
-    if (may_be_left_out(name) || ((key.param & kWithJobs) != 0 && contains(kJobNames, name)))
+    if (may_be_left_out(*image.lists, name) ||
+        ((key.param & kWithJobs) != 0 && contains(kJobNames, name)))
       all.add(variable);
   }
   if ((key.param & kWithJobs) != 0 && reader_of(image) == Reader::kMake)

@@ -33,7 +33,7 @@ struct EnvironmentReads {
 // By the program itself, as its command line tells.
 EnvironmentReads environment_reads(const ImageInfo& image);
 // By a shell or make that reads `text` as its script.
-EnvironmentReads reads_of_text(std::string_view text);
+EnvironmentReads reads_of_text(std::string_view text, const Lists& lists);
 // A script whose text may print where it is run / may ask for random numbers.
 bool text_shows_cwd(std::string_view text);
 bool text_is_random(std::string_view text);
@@ -56,6 +56,6 @@ bool is_mentioned(const ImageInfo& image, std::string_view name);
 bool may_show_cwd(const ImageInfo& image, Reader reader);
 // One variable as it goes into the key; nullopt: not at all.
 std::optional<std::string> normalized_variable(const std::string& variable, Reader reader,
-                                               const std::string& cwd, bool mentioned);
+                                               const ImageInfo& image, bool mentioned);
 
 }  // namespace pcache::store

@@ -10,33 +10,6 @@ namespace pcache::store {
 
 namespace {
 
-constexpr std::string_view kCompilers[] = {
-    "as",        "c++",   "c89",         "c99",     "cc",       "cc1",    "cc1obj",   "cc1objplus",
-    "cc1plus",   "cicc",  "clang",       "clang++", "collect2", "cpp",    "cudafe++", "f951",
-    "fatbinary", "flang", "g++",         "gas",     "gcc",      "gdc",    "gfortran", "gnat1",
-    "gold",      "icc",   "icpx",        "icx",     "ld",       "ld.bfd", "ld.gold",  "ld.lld",
-    "ld.mold",   "lld",   "lto-wrapper", "lto1",    "mold",     "nasm",   "nvcc",     "ptxas",
-    "rustc",     "tcc",   "yasm",
-};
-
-// Those that ask about an input only whether it is there, and then read it.
-constexpr std::string_view kAskExistence[] = {"hmmbuild"};
-
-constexpr std::string_view kConfigure[] = {"config.status", "configure"};
-
-// make is not here: it stats directories, and one whose objects it has just built is always newer.
-constexpr std::string_view kMtimeMatters[] = {
-    "7z",    "ar",    "bsdtar", "bzip2", "cp",  "cpio",  "git", "gzip", "install", "ls",
-    "ninja", "rsync", "samu",   "stat",  "tar", "unzip", "xz",  "zip",  "zstd",
-};
-
-constexpr std::string_view kNever[] = {
-    "date",   "dbus-uuidgen", "gdb",    "htop",    "iostat", "kill",  "killall", "logger",
-    "ltrace", "mktemp",       "pcache", "pcached", "perf",   "pgrep", "ping",    "pkill",
-    "ps",     "shuf",         "sleep",  "strace",  "stty",   "su",    "sudo",    "top",
-    "tty",    "uptime",       "usleep", "uuidgen", "vmstat", "w",     "watch",   "who",
-};
-
 constexpr std::string_view kShells[] = {"ash",  "bash",  "busybox", "dash", "fish", "ksh",
                                         "mksh", "rbash", "sh",      "yash", "zsh"};
 
@@ -85,20 +58,25 @@ std::string image_name(const std::string& executable) {
   return std::string(without_version(without_triple(name)));
 }
 
-bool mtime_ignored(const std::string& image) {
-  return contains(kCompilers, image) || contains(kConfigure, image) ||
-         contains(kAskExistence, image);
+bool ignores_cwd(const std::string& image) { return compilers().contains(image); }
+
+namespace {
+
+std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+}  // namespace
+
+bool is_listed(const NameList& list, const ImageInfo& image) {
+  return list.contains(image_name(image.executable)) ||
+         list.contains(base_name(image.executable)) || list.contains(image.executable);
 }
 
-bool mtime_matters(const std::string& image) { return contains(kMtimeMatters, image); }
-
-bool overwrites_blindly(const std::string& image) { return contains(kCompilers, image); }
-
-bool ignores_cwd(const std::string& image) { return contains(kCompilers, image); }
-
-bool never_recorded(const std::string& image) { return contains(kNever, image); }
-
-bool never_skipped_whole(const std::string& image) { return image == "ninja" || image == "samu"; }
+bool never_recorded(const ImageInfo& image) {
+  const NameList& never = image.lists->never;
+  if (is_listed(never, image)) return true;
+  return image.script.text != "/" &&
+         (never.contains(image.script.name()) || never.contains(image.script.text));
+}
 
 bool is_shell(const std::string& image) { return contains(kShells, image); }
 

@@ -100,6 +100,19 @@ struct Evicted {
   uint64_t records = 0, blobs = 0, bytes = 0;  // bytes: of blobs
 };
 
+// What `verify` found. The damaged is removed already.
+struct Damage {
+  std::string what;  // "contents", "record", "questions"
+  std::string name;  // 32 digits
+  std::string why;
+};
+struct Verified {
+  uint64_t blobs = 0, bytes = 0, records = 0;  // that are whole
+  std::vector<Damage> damaged;
+};
+// Bytes hashed and bytes to hash; returns false to give up.
+using VerifyProgress = std::function<bool(uint64_t, uint64_t)>;
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -176,6 +189,10 @@ class Store {
   virtual Result<Evicted> evict(const EvictOptions& options) = 0;
   // Down to nine tenths of the limits.
   virtual Result<Evicted> evict_to_limits() = 0;
+
+  // Hashes this part (0 to 1) of the blobs, chosen at random, and looks at every record; removes
+  // what is damaged and what leads to it. An Error where the database itself cannot be read.
+  virtual Result<Verified> verify(double sample, const VerifyProgress& progress) = 0;
 
   virtual Result<void> clear() = 0;  // records, blobs, memos, runs; the statistics stay
   virtual Result<void> flush() = 0;  // write-behind memos out; called on shutdown

@@ -61,6 +61,7 @@ class StoreImpl : public Store, private BlobNotes {
   bool over_limit() override;
   Result<Evicted> evict(const EvictOptions& options) override;
   Result<Evicted> evict_to_limits() override;
+  Result<Verified> verify(double sample, const VerifyProgress& progress) override;
   Result<void> clear() override;
   Result<void> flush() override;
 
@@ -96,6 +97,12 @@ class StoreImpl : public Store, private BlobNotes {
   struct Survey;
   Result<void> survey(const EvictOptions& options, Survey* out);
   Result<Evicted> remove(const Survey& survey);
+
+  // verify.cc
+  struct Check;
+  Result<void> check_all_blobs(double sample, Check* check);
+  Result<void> check_all_records(Check* check);
+  Result<void> remove_damaged(const Check& check);
 
   Result<void> check_format();
   Result<void> check_last_stop();

@@ -158,8 +158,7 @@ std::vector<std::string> normalized_env(const ImageInfo& image) {
   out.reserve(image.env.size());
   for (const std::string& variable : image.env) {
     const bool mentioned = reader == Reader::kShell && is_mentioned(image, name_of(variable));
-    if (std::optional<std::string> kept =
-            normalized_variable(variable, reader, image.cwd, mentioned)) {
+    if (std::optional<std::string> kept = normalized_variable(variable, reader, image, mentioned)) {
       out.push_back(std::move(*kept));
     }
   }
@@ -213,6 +212,8 @@ WeakKey make_weak_key(const ImageInfo& image, const std::string& root) {
   if (cwd.in_root() && may_show_cwd(image, reader_of(image)))
     bind(image_name(image.executable) + " may show its working directory");
   add_process(image, &parts);
+  // Records made by other lists mean something else.
+  for (const auto& [name, words] : image.lists->meaning) parts.add("setting " + name, words);
   key.digest = parts.digest();
   key.parts = parts.take();
   return key;

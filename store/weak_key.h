@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "store/digest.h"
+#include "store/lists.h"
 #include "store/store.h"
 #include "store/tree_path.h"
 
@@ -32,9 +33,10 @@ struct ImageInfo {
   uint64_t capabilities = 0;  // effective
   uint64_t ignored_signals = 0;
   std::string kernel_release, node_name, cpu_flags_hash;
-  std::string limits;       // resource limits, as text
-  std::string niceness;     // shells and interpreters show it
-  std::string script_text;  // of a shell script: which variables it may look at
+  std::string limits;                       // resource limits, as text
+  std::string niceness;                     // shells and interpreters show it
+  std::string script_text;                  // of a shell script: which variables it may look at
+  const Lists* lists = &Lists::defaults();  // its session's; outlives it
   StreamShape shape[3] = {StreamShape::kOther, StreamShape::kOther, StreamShape::kOther};
 };
 
@@ -42,14 +44,14 @@ struct ImageInfo {
 // "x86_64-linux-gnu-gcc-12" are "gcc", "python3.11" is "python", "gawk" stays.
 std::string image_name(const std::string& executable);
 
-// The lists of design.md section 4; names are image_name()s.
-bool mtime_ignored(const std::string& image);        // compilers, assemblers, linkers…
-bool mtime_matters(const std::string& image);        // tar, cp, git, ninja…
-bool overwrites_blindly(const std::string& image);   // compilers, as, ld
-bool ignores_cwd(const std::string& image);          // compilers
-bool never_recorded(const std::string& image);       // date, uuidgen, mktemp, sleep…
-bool never_skipped_whole(const std::string& image);  // records_mtimes: ninja
-bool is_shell(const std::string& image);             // sh, dash, bash, zsh, ksh, busybox
+// A list that rules go by names this program: its image_name(), its own name or its whole path.
+bool is_listed(const NameList& list, const ImageInfo& image);
+// Always runs (date, uuidgen, mktemp, sleep…); a #! program by its script's name as well.
+bool never_recorded(const ImageInfo& image);
+
+// Names are image_name()s.
+bool ignores_cwd(const std::string& image);  // compilers
+bool is_shell(const std::string& image);     // sh, dash, bash, zsh, ksh, busybox
 
 struct WeakKey {
   Digest digest;

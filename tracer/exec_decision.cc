@@ -204,8 +204,16 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
 
 void TracedSession::describe_image(Execution& e, Process& process, const ReadImage& image) {
   e.image = image.info;
+  e.image.lists = options_.lists.get();
+  const store::Lists& lists = *options_.lists;
   e.image_name = store::image_name(image.info.executable);
-  e.blind_image = store::overwrites_blindly(e.image_name);
+  e.blind_image = store::is_listed(lists.overwrites_blindly, e.image);
+  e.mtime_ignored = store::is_listed(lists.mtime_ignored, e.image);
+  e.mtime_matters = store::is_listed(lists.mtime_matters, e.image);
+  for (const store::PrivateDir& dir : lists.private_dirs)
+    if (store::is_listed(store::NameList({dir.owner}), e.image) &&
+        dir.dir != observer_.tree().root())
+      e.private_dirs.push_back(TreePath::from_absolute(dir.dir, observer_.tree().root()));
   e.replacing_image = looks_before_replacing(e.image_name, image.info.argv);
   e.directory_times = shows_directory_times(e.image_name, image.info.argv);
   e.cwd = image.info.cwd;
@@ -300,16 +308,17 @@ void TracedSession::on_exec(Tid tid) {
     ledger_.refuse(e, "random", "", "its script asks for random numbers", true);
     return;
   }
-  if (store::never_recorded(e.image_name)) {
+  if (store::never_recorded(e.image)) {
     // What sleeps or invents a name leaves nothing that a caller's record would freeze.
     const bool harmless = e.image_name == "sleep" || e.image_name == "mktemp";
     ledger_.refuse(e, "never", "",
-                   e.image_name + " is on the list of programs that are never recorded", !harmless);
+                   e.image_name + " is on the list of programs that are never recorded (never)",
+                   !harmless);
     return;
   }
-  if (store::never_skipped_whole(e.image_name)) {
-    ledger_.refuse(e, "records-mtimes", "", e.image_name + " keeps its outputs' times in a log",
-                   false);
+  if (store::is_listed(options_.lists->records_mtimes, e.image)) {
+    ledger_.refuse(e, "records-mtimes", "",
+                   e.image_name + " keeps its outputs' times in a log (records_mtimes)", false);
     return;
   }
   if (!e.refusals.empty() || options_.recache) {
@@ -320,10 +329,15 @@ void TracedSession::on_exec(Tid tid) {
 }
 
 bool TracedSession::try_hit(Execution& e, Process& process) {
-  LookupResult found = look_up(e, process, observer_);
+  LookupResult found = look_up(e, process, observer_, options_.cache_failures);
   if (!found.record) {
     e.misses = std::move(found.reasons);
     e.nearest = found.nearest;
+    return false;
+  }
+  if (options_.check) {
+    e.would_hit = std::move(found.record);
+    e.misses.push_back({"check", "", "--check runs what would hit"});
     return false;
   }
   return replay(e, process, *found.record);

@@ -99,8 +99,10 @@ struct Execution {
   store::ImageInfo image;
   std::string image_name;
   bool blind_image = false;
-  bool replacing_image = false;  // mv, cp, install, ln, rm, ar…
-  bool directory_times = false;  // a directory's mtime is of matter to it
+  bool replacing_image = false;                       // mv, cp, install, ln, rm, ar…
+  bool directory_times = false;                       // a directory's mtime is of matter to it
+  bool mtime_ignored = false, mtime_matters = false;  // by the lists
+  std::vector<TreePath> private_dirs;                 // what is below is its own affair (rule 13)
   store::WeakKey weak;
   std::string cwd;  // absolute
 
@@ -111,6 +113,7 @@ struct Execution {
   uint64_t cpu_ns = 0;
 
   bool hit = false;
+  std::shared_ptr<const store::Record> would_hit;  // --check: it runs nevertheless
   uint32_t hit_executions = 0;
   std::vector<store::Reason> misses;    // why the look-up failed
   std::vector<store::Reason> refusals;  // why it can't be recorded
@@ -140,6 +143,7 @@ struct Execution {
 
   bool is_session() const { return parent == nullptr; }
   bool within(const Execution& other) const;  // itself, or below it
+  bool keeps_private(const TreePath& path) const;
 };
 
 inline ObservedFact::Asker asker_of(const Execution& e) {
@@ -152,6 +156,12 @@ inline ObservedFact::Asker asker_of(const Execution& e) {
 inline bool Execution::within(const Execution& other) const {
   for (const Execution* e = this; e != nullptr; e = e->parent)
     if (e == &other) return true;
+  return false;
+}
+
+inline bool Execution::keeps_private(const TreePath& path) const {
+  for (const TreePath& dir : private_dirs)
+    if (path.text == dir.text || path.text.starts_with(dir.text + "/")) return true;
   return false;
 }
 

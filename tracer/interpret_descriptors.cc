@@ -339,7 +339,7 @@ void Interpreter::stdin_used(Process& process, int fd) {
   if (all_used || fd_link(tid, fd) != tag->link) return;
   const FdKind kind = classify(tag->link);
   if (kind == FdKind::kClosed) return;
-  if (kind == FdKind::kFile && store::mtime_matters(process.execution->image_name)) {
+  if (kind == FdKind::kFile && process.execution->mtime_matters) {
     // gzip < f keeps f's mtime: it has it from an fstat.
     const Caller c{tid, process, *process.execution};
     if (const std::optional<Resolved> at = resolve_fd(c, fd)) observe_identity(c, *at);

@@ -153,8 +153,7 @@ void Interpreter::observe_kind(const Caller& c, const Resolved& resolved) {
 }
 
 void Interpreter::observe_identity(const Caller& c, const Resolved& resolved) {
-  if (store::mtime_ignored(c.e.image_name) || is_no_directory(resolved))
-    return observe_kind(c, resolved);
+  if (c.e.mtime_ignored || is_no_directory(resolved)) return observe_kind(c, resolved);
   const uint32_t param =
       c.e.directory_times ? store::kWithMtime | store::kWithDirMtime : store::kWithMtime;
   if (resolved.err == 0) {
@@ -213,7 +212,7 @@ void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
   }
   ledger_.observe_content(c.e, resolved.path, resolved.err, resolved.st, asker_of(c.e));
   // Programs that keep mtimes take them from an fstat as well.
-  if (resolved.err == 0 && store::mtime_matters(c.e.image_name)) observe_identity(c, resolved);
+  if (resolved.err == 0 && c.e.mtime_matters) observe_identity(c, resolved);
 }
 
 // "/dev/fd/5", told after the fact, when it may be closed: what it was can only be known of a
@@ -379,7 +378,7 @@ void Interpreter::on_statfs(const Caller& c, const CallEvent& event) {
   // Those who ask for the type of a file system; others may ask how much is free.
   static constexpr std::array<std::string_view, 12> kTypeOnly = {
       "cp", "mv", "ln", "rm", "ls", "install", "mkdir", "git", "tar", "sed", "tail", "bash"};
-  if (at->err == 0 && !store::mtime_ignored(c.e.image_name) &&
+  if (at->err == 0 && !c.e.mtime_ignored &&
       std::find(kTypeOnly.begin(), kTypeOnly.end(), c.e.image_name) == kTypeOnly.end()) {
     ledger_.refuse(c.e, "free-space", at->path.text, "it asked about the file system", true);
     return;

@@ -70,7 +70,7 @@ void Interpreter::script_read(const Caller& c, const Resolved& at) {
   const std::optional<std::string> found = text_of(at);
   if (!found) return;
   const std::string& text = *found;
-  environment_read(c.e, store::reads_of_text(text));
+  environment_read(c.e, store::reads_of_text(text, *c.e.image.lists));
   if (!shell) return;
   if (store::text_shows_cwd(text))
     ledger_.bind_to_root(c.e, at.path.text + " may show its working directory");

@@ -212,6 +212,7 @@ void Ledger::restore_link_count(const Execution& e, const FactKey& key, FactValu
 void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (a->keeps_private(key.path)) return;
     if (!a->refusals.empty()) {
       if (is_own(*a, key.path, blocking_aspects(key.kind))) return;
       continue;
@@ -245,6 +246,7 @@ void Ledger::observe_content(Execution& e, const TreePath& path, int err, const 
   note_read(e, path);
   std::shared_ptr<Sample> sample;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (a->keeps_private(path)) return;
     if (!a->refusals.empty()) {
       if (is_own(*a, path, blocking_aspects(key.kind))) return;
       continue;
@@ -273,6 +275,7 @@ void Ledger::list(Execution& e, const TreePath& dir, int err,
                   const std::vector<std::string>& left_out, uint32_t param) {
   note_read(e, dir);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (a->keeps_private(dir)) return;
     if (!a->refusals.empty()) {
       if (is_own(*a, dir, kExistence)) return;
       continue;
@@ -340,6 +343,7 @@ void Ledger::observe_identity(Execution& e, const TreePath& path, uint32_t param
     return observe(e, key, store::Observer::identity_value(st, param), asker);
   note_read(e, path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (a->keeps_private(path)) return;
     if (!a->refusals.empty()) {
       if (is_own(*a, path, blocking_aspects(key.kind))) return;
       continue;
@@ -375,6 +379,7 @@ void Ledger::side_fact(Execution& e, const Fact& fact) {
 void Ledger::observe_replaced(Execution& e, const FactKey& key, int err, const struct stat& st) {
   note_read(e, key.path);
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (a->keeps_private(key.path)) return;
     if (!a->refusals.empty()) {
       if (is_own(*a, key.path, kExistence | kContents)) return;
       continue;
@@ -520,7 +525,12 @@ void Ledger::change(Execution& e, const Change& change) {
   const uint64_t sequence = ++sequence_;
   const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway ||
                        change.replayed_removal;
+  bool hidden_source = false;
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
+    if (a->keeps_private(change.path)) return;
+    // A link to what is private is a file like others to whoever must not know of it.
+    hidden_source = hidden_source ||
+                    (!change.link_source.empty() && a->keeps_private(TreePath{change.link_source}));
     PathEntry& entry = a->paths[change.path];
     if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);
     if (change.directory) a->own_directories.insert(change.path);
@@ -544,7 +554,7 @@ void Ledger::change(Execution& e, const Change& change) {
       a->own_names[change.path.parent()].insert(change.path.name());
       entry.atime_ns.reset();
       entry.mtime_ns.reset();
-      entry.link_source = change.link_source;
+      entry.link_source = hidden_source ? "" : change.link_source;
     }
     if ((aspects & kContents) != 0) entry.mtime_ns.reset();
     if (change.kind == ChangeKind::kTimes ||
@@ -565,12 +575,14 @@ void Ledger::note_read(Execution& reader, const TreePath& path) {
   for (Execution* writer : writers->second) {
     if (reader.within(*writer) || writer->within(reader)) continue;
     // The writer is still at it: nobody below the common ancestor saw a settled value.
-    for (Execution* a = &reader; !a->is_session() && !writer->within(*a); a = a->parent)
+    for (Execution* a = &reader; !a->is_session() && !writer->within(*a) && !a->keeps_private(path);
+         a = a->parent)
       refuse(*a, "raced", path.text, "read while another command was changing it", false);
   }
 }
 
 void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t aspects) {
+  if (writer.keeps_private(change.path)) return;
   std::vector<Execution*>& writers = writers_[change.path];
   if (std::find(writers.begin(), writers.end(), &writer) == writers.end())
     writers.push_back(&writer);
@@ -584,7 +596,9 @@ void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t asp
     if (const auto entry = a.paths.find(change.path); entry != a.paths.end()) {
       if ((entry->second.changed & aspects) != 0) {
         refuse(a, "raced", change.path.text, "another command changed it at the same time", false);
-        for (Execution* w = &writer; !below && !w->is_session() && !a.within(*w); w = w->parent)
+        for (Execution* w = &writer; !below && !w->is_session() && !a.within(*w) &&
+                                     !w->keeps_private(change.path);
+             w = w->parent)
           refuse(*w, "raced", change.path.text, "another command changed it at the same time",
                  false);
       } else if (!entry->second.facts.empty()) {

@@ -111,7 +111,8 @@ std::vector<Reason> why_no_candidate(const Execution& e, store::Store& store) {
 
 }  // namespace
 
-LookupResult look_up(const Execution& e, const Process& process, const store::Observer& observer) {
+LookupResult look_up(const Execution& e, const Process& process, const store::Observer& observer,
+                     bool failures) {
   store::Store& store = observer.store();
   LookupResult result;
   const Result<std::vector<store::Candidate>> candidates = store.candidates(e.weak.digest);
@@ -138,6 +139,10 @@ LookupResult look_up(const Execution& e, const Process& process, const store::Ob
       if (!record) continue;
       // The key says it; the comparison proves it, and covers the side facts.
       if (!store::match(**record, [&](const FactKey& key) { return now(key); }).hit) continue;
+      if ((*record)->exit_status != 0 && !failures) {
+        result.reasons = {{"failed", "", "it failed, and failures are not cached"}};
+        return result;
+      }
       result.record = *record;
       return result;
     }

@@ -19,6 +19,8 @@ struct LookupResult {
   store::Digest nearest;                        // that one; empty when there is none
 };
 
-LookupResult look_up(const Execution& e, const Process& process, const store::Observer& observer);
+// `failures`: records of failed runs count too (cache_failures).
+LookupResult look_up(const Execution& e, const Process& process, const store::Observer& observer,
+                     bool failures);
 
 }  // namespace pcache::tracer

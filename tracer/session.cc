@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "tracer/check.h"
 #include "tracer/hub_source.h"
 #include "tracer/traced_session.h"
 #include "tracer/watcher.h"
@@ -402,6 +403,16 @@ void TracedSession::close_if_ended(Execution* e) {
   }
 }
 
+std::vector<store::Reason> TracedSession::check(const Execution& e) const {
+  std::shared_ptr<const store::Record> made;
+  if (e.recorded) {  // the record just put is the first candidate
+    const auto candidates = store_.candidates(e.weak.digest);
+    if (candidates && !candidates->empty())
+      if (const auto record = store_.record(candidates->front().strong)) made = *record;
+  }
+  return compare_with_record(e, exit_code(e.status), *e.would_hit, made.get(), observer_, spool_);
+}
+
 void TracedSession::finish_execution(Execution& e) {
   e.ended_ns = monotonic_now_ns();
   interpreter_.drain();
@@ -420,6 +431,12 @@ void TracedSession::finish_execution(Execution& e) {
       if (reason.code == "input-changed") resolver_.forget_all();
   }
   ExecutionReport report;
+  if (e.would_hit) {
+    report.checked = true;
+    report.differences = check(e);
+    ++report_.checked;
+    report_.different += report.differences.empty() ? 0 : 1;
+  }
   report.id = e.id;
   report.parent = e.parent->is_session() ? 0 : e.parent->id;
   report.pid = e.main_pid;

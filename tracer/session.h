@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "store/lists.h"
 #include "store/match.h"
 #include "store/result.h"
 #include "store/store.h"
@@ -37,7 +38,9 @@ struct ExecutionReport {
   Outcome outcome = Outcome::kMiss;
   std::vector<store::Reason> reasons;
   bool recorded = false;
-  int exit_status = 0;  // 128 + signal when killed
+  bool checked = false;                    // --check: it would have hit, and ran
+  std::vector<store::Reason> differences;  // …and what it gave is not what is recorded
+  int exit_status = 0;                     // 128 + signal when killed
   double cpu_s = 0, saved_s = 0;
   uint64_t facts = 0, effects = 0;
   uint64_t tree_ops = 0;  // requests to the mount
@@ -56,6 +59,7 @@ struct SessionReport {
   double wall_s = 0;
   std::vector<ExecutionReport> executions;
   uint64_t hits = 0, misses = 0, uncacheable = 0;
+  uint64_t checked = 0, different = 0;  // executions
   double saved_s = 0;
   uint64_t bytes_served = 0;
   std::string warning;  // "" or one line: why only running uncached was possible
@@ -66,8 +70,11 @@ class Watcher;  // watcher.h
 struct SessionOptions {
   bool read_only = false;  // hit, never record
   bool recache = false;    // record, never hit
+  bool check = false;      // run what would hit, and compare
   bool cache_failures = false;
   Watcher* watcher = nullptr;  // is told of everything; then nothing hits and nothing is recorded
+  // Never null; the same for the session's whole life.
+  std::shared_ptr<const store::Lists> lists{std::shared_ptr<void>(), &store::Lists::defaults()};
   std::vector<std::string> command;  // for the report
   // Told of each path in the tree that a hit changed, for other sessions on it: the mount does not
   // see what a replay does. Called on the tracer thread; must not block.

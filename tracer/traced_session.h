@@ -56,6 +56,7 @@ class TracedSession : public Session {
   void adopt_orphans();
   void close_if_ended(Execution* e);
   void finish_execution(Execution& e);
+  std::vector<store::Reason> check(const Execution& e) const;
   SessionReport make_report() const;
   uint64_t since_start_us(int64_t ns) const;
   void watch(Tid tid);   // from its next call on

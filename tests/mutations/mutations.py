@@ -127,7 +127,7 @@ mutation("random bytes may be read",
          (LOOKUPS, "if (!store::ignores_cwd(c.e.image_name)) ledger_.refuse(c.e, \"random\"",
           "if (c.e.image_name.empty()) ledger_.refuse(c.e, \"random\""), killed_by="random_is_not_recorded")
 mutation("programs that tell the time are recorded",
-         (DECISION, "if (store::never_recorded(e.image_name)) {", "if (e.image_name.empty()) {"),
+         (DECISION, "if (store::never_recorded(e.image)) {", "if (e.image_name.empty()) {"),
          killed_by="date_is_not_recorded")
 mutation("descendants may outlive a record",
          (SESSION, 'ledger_.refuse(*a, "outlived", "", "processes it started were still running when it ended", false);',

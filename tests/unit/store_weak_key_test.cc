@@ -43,15 +43,19 @@ TEST(ImageName, LeavesVersionsAndTargetsOut) {
 }
 
 TEST(ImageName, TheListsGoByIt) {
-  EXPECT_TRUE(mtime_ignored("cc1plus"));
-  EXPECT_FALSE(mtime_ignored("make"));
-  EXPECT_TRUE(mtime_matters("tar"));
-  EXPECT_FALSE(mtime_matters("make"));
-  EXPECT_TRUE(overwrites_blindly("as"));
-  EXPECT_FALSE(overwrites_blindly("cp"));
+  const Lists& lists = Lists::defaults();
+  const auto listed = [](const NameList& list, const char* program) {
+    return is_listed(list, image(program, {program}));
+  };
+  EXPECT_TRUE(listed(lists.mtime_ignored, "/usr/lib/cc1plus"));
+  EXPECT_FALSE(listed(lists.mtime_ignored, "/usr/bin/make"));
+  EXPECT_TRUE(listed(lists.mtime_matters, "/bin/tar"));
+  EXPECT_FALSE(listed(lists.mtime_matters, "/usr/bin/make"));
+  EXPECT_TRUE(listed(lists.overwrites_blindly, "/usr/bin/x86_64-linux-gnu-as"));
+  EXPECT_FALSE(listed(lists.overwrites_blindly, "/bin/cp"));
   EXPECT_TRUE(ignores_cwd("gcc"));
-  EXPECT_TRUE(never_recorded("date"));
-  EXPECT_TRUE(never_skipped_whole("ninja"));
+  EXPECT_TRUE(listed(lists.never, "/bin/date"));
+  EXPECT_TRUE(listed(lists.records_mtimes, "/usr/bin/ninja"));
   EXPECT_TRUE(is_shell("dash"));
   EXPECT_FALSE(is_shell("env"));
 }

@@ -45,7 +45,7 @@ class RecorderTest : public LedgerTest {
   }
   LookupResult look_up_now(const Execution& e) {
     Process process;
-    return look_up(e, process, *observer_);
+    return look_up(e, process, *observer_, false);
   }
   void write_stream(Execution& e, uint32_t fd, const std::string& bytes) {
     const int64_t offset = spool_->append(bytes);
