@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "cli/text.h"
 
@@ -63,6 +65,8 @@ std::string daemon_program() {
   return path.substr(0, path.rfind('/') + 1) + "pcached";
 }
 
+std::string log_level, log_file;  // of the daemon, as the command line has them
+
 // pcached goes to the background by itself once it is ready, or says why it cannot.
 Result<void> start_daemon() {
   const std::string program = daemon_program();
@@ -79,10 +83,14 @@ Result<void> start_daemon() {
   ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
   ::posix_spawn_file_actions_adddup2(&actions, to_us.get(), 2);
-  std::string name = "pcached";
-  char* argv[] = {name.data(), nullptr};
+  std::vector<std::string> words = {"pcached"};
+  if (!log_level.empty()) words.insert(words.end(), {"--log-level", log_level});
+  if (!log_file.empty()) words.insert(words.end(), {"--log-file", log_file});
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
   pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, program.c_str(), &actions, nullptr, argv, environ);
+  const int error = ::posix_spawn(&pid, program.c_str(), &actions, nullptr, argv.data(), environ);
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return system_error("cannot start the daemon " + program, error);
   to_us.reset();
@@ -133,8 +141,21 @@ Result<Connection> connect_or_start(const Locations& locations) {
   return make_error(ErrorKind::kBusy, "the daemon does not answer; its log is " + locations.log());
 }
 
+Result<void> set_log_options(const std::string& level, const std::string& file) {
+  log_level = level;
+  if (file.empty()) return {};
+  std::error_code error;
+  log_file = std::filesystem::absolute(file, error).string();
+  const UniqueFd opened(::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!opened) return system_error("cannot write the log " + printable(file));
+  return {};
+}
+
 Json make_request(const char* op) {
-  return Json{{"op", op}, {"version", PCACHE_VERSION}, {"protocol", kProtocol}};
+  Json request = {{"op", op}, {"version", PCACHE_VERSION}, {"protocol", kProtocol}};
+  if (!log_level.empty()) request["log_level"] = log_level;
+  if (!log_file.empty()) request["log_file"] = log_file;
+  return request;
 }
 
 Result<Message> ask(const Channel& channel, const Json& request,

@@ -22,6 +22,10 @@ Result<Connection> connect_or_start(const Locations& locations);
 // Nothing when no daemon runs.
 Result<std::optional<Connection>> connect_running(const Locations& locations);
 
+// --log-level and --log-file, for the daemon: with the next requests, and when it is started.
+// "": as it is set. Fails where the file cannot be opened.
+Result<void> set_log_options(const std::string& level, const std::string& file);
+
 // A request with what the daemon checks of every one (versions).
 Json make_request(const char* op);
 

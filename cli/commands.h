@@ -5,6 +5,10 @@
 #include <string>
 #include <vector>
 
+namespace CLI {
+class App;
+}
+
 namespace pcache::cli {
 
 // Exit statuses of `run` and `shell`, as env(1), nohup(1) and docker have them.
@@ -15,6 +19,7 @@ inline constexpr int kNotFound = 127;
 struct MountArguments {
   std::string dir = ".";
   bool no_passthrough = false;
+  bool json = false;
 };
 int mount_command(const MountArguments& arguments);
 
@@ -22,6 +27,7 @@ struct UmountArguments {
   std::string dir;  // "": the mount that holds the working directory
   bool all = false;
   bool lazy = false;
+  bool json = false;
 };
 int umount_command(const UmountArguments& arguments);
 
@@ -32,6 +38,7 @@ struct RunArguments {
   bool disable = false;
   bool read_only = false;
   bool recache = false;
+  bool check = false;
   bool no_passthrough = false;
   int watch_fd = -1;  // of trace and census: gets every event, and nothing is recorded
   std::vector<std::string> command;
@@ -82,6 +89,30 @@ struct WatchArguments {
 int census_command(const WatchArguments& arguments);
 int trace_command(const WatchArguments& arguments);
 
-int clear_command(bool yes);
+int clear_command(bool yes, bool json);
+
+struct GcArguments {
+  std::string max_size, older_than;  // "": by the settings; whatever its age
+  bool dry_run = false;
+  bool json = false;
+};
+int gc_command(const GcArguments& arguments);
+
+struct VerifyArguments {
+  std::string sample;  // "": everything
+  bool json = false;
+};
+int verify_command(const VerifyArguments& arguments);
+
+int doctor_command(bool json);
+
+// `what`: man, bash, zsh, fish.
+int generate_command(const CLI::App& app, const std::string& what);
+
+struct ConfigArguments {
+  std::string name;  // "": all
+  bool json = false;
+};
+int config_command(const ConfigArguments& arguments);
 
 }  // namespace pcache::cli

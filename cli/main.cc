@@ -4,6 +4,7 @@
 
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/settings.h"
 
 namespace pcache::cli {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 constexpr int kUsage = 2;
 
 struct Arguments {
+  std::string log_level, log_file;
   MountArguments mount;
   UmountArguments umount;
   RunArguments run;
@@ -19,19 +21,27 @@ struct Arguments {
   WhyArguments why;
   GraphArguments graph;
   WatchArguments watch;
+  ConfigArguments config;
+  GcArguments gc;
+  VerifyArguments verify;
   bool yes = false;
+  bool clear_json = false;
   bool status_json = false;
+  bool doctor_json = false;
+  std::string generate;
 };
 
 void add_mount_commands(CLI::App& app, Arguments& a) {
   CLI::App* mount = app.add_subcommand("mount", "Mount over a directory");
   mount->add_option("DIR", a.mount.dir, "the directory (default: the working directory)");
   mount->add_flag("--no-passthrough", a.mount.no_passthrough, "copy contents through the daemon");
+  mount->add_flag("--json", a.mount.json, "as JSON");
 
   CLI::App* umount = app.add_subcommand("umount", "Write out what is still served, then unmount");
   umount->add_option("DIR", a.umount.dir, "the mount (default: the one around you)");
   umount->add_flag("--all", a.umount.all, "every mount; ends the daemon too");
   umount->add_flag("--lazy", a.umount.lazy, "even when processes are in it");
+  umount->add_flag("--json", a.umount.json, "as JSON");
 }
 
 void add_run_options(CLI::App* command, RunArguments& run) {
@@ -40,7 +50,9 @@ void add_run_options(CLI::App* command, RunArguments& run) {
   command->add_flag("--quiet", run.quiet, "no summary line at the end");
   command->add_flag("--disable", run.disable, "run the command without pcache");
   command->add_flag("--read-only", run.read_only, "hit, but record nothing");
-  command->add_flag("--recache", run.recache, "record, but never hit");
+  CLI::Option* recache = command->add_flag("--recache", run.recache, "record, but never hit");
+  command->add_flag("--check", run.check, "run what would hit, and tell any difference")
+      ->excludes(recache);
   command->add_flag("--no-passthrough", run.no_passthrough, "copy contents through the daemon");
 }
 
@@ -79,7 +91,17 @@ void add_questions(CLI::App& app, Arguments& a, std::vector<std::string>& for_he
 
 bool takes_value(const std::string& option) {
   return option == "--root" || option == "--report" || option == "--log" || option == "-o" ||
-         option == "--output";
+         option == "--output" || option == "--log-level" || option == "--log-file";
+}
+
+// The subcommand's place in argv: behind options that stand before it.
+int subcommand_begin(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word.empty() || word[0] != '-') return i;
+    if (word == "--log-level" || word == "--log-file") ++i;
+  }
+  return argc;
 }
 
 // Where CMD begins in argv: it and its own options are nobody's business but its own.
@@ -97,6 +119,9 @@ int parse_and_run(int argc, char** argv) {
   CLI::App app{"pcache: never runs a command twice whose inputs are unchanged"};
   app.set_version_flag("--version", "pcache " PCACHE_VERSION);
   app.require_subcommand(1);
+  app.add_option("--log-level", a.log_level, "what the daemon's log holds from now on")
+      ->check(CLI::IsMember(log_levels()));
+  app.add_option("--log-file", a.log_file, "where the daemon writes its log from now on");
   add_mount_commands(app, a);
   CLI::App* run = app.add_subcommand("run", "Run a command, skipping what ran before");
   add_run_options(run, a.run);
@@ -110,15 +135,34 @@ int parse_and_run(int argc, char** argv) {
   stats->add_flag("--json", a.stats.json, "as JSON");
   stats->add_flag("--zero", a.stats.zero, "then start the counts again");
   add_questions(app, a, for_help);
-  app.add_subcommand("clear", "Forget all records")->add_flag("--yes", a.yes, "do not ask");
+  CLI::App* config = app.add_subcommand("config", "Every setting, its value, where it came from");
+  config->add_option("NAME", a.config.name, "only the value of this one");
+  config->add_flag("--json", a.config.json, "as JSON");
+  CLI::App* gc = app.add_subcommand("gc", "Forget what was used least lately");
+  gc->add_option("--max-size", a.gc.max_size, "until the store takes no more than this: 20G");
+  gc->add_option("--older-than", a.gc.older_than, "what was not used for this time: 30d");
+  gc->add_flag("--dry-run", a.gc.dry_run, "only say what would be forgotten");
+  gc->add_flag("--json", a.gc.json, "as JSON");
+  CLI::App* verify = app.add_subcommand("verify", "Check the store; remove what is damaged");
+  verify->add_option("--sample", a.verify.sample, "only this part of the contents: 10%");
+  verify->add_flag("--json", a.verify.json, "as JSON");
+  app.add_subcommand("doctor", "What works here and what does not, and what mends it")
+      ->add_flag("--json", a.doctor_json, "as JSON");
+  CLI::App* clear = app.add_subcommand("clear", "Forget all records");
+  clear->add_flag("--yes", a.yes, "do not ask");
+  clear->add_flag("--json", a.clear_json, "as JSON");
 
-  const bool is_run = argc > 1 && std::string_view(argv[1]) == "run";
-  const std::string_view verb = argc > 1 ? argv[1] : "";
+  CLI::App* generate = app.add_subcommand("generate", "The man page and completions")->group("");
+  generate->add_option("WHAT", a.generate, "man, bash, zsh or fish")->required();
+  for (CLI::App* subcommand : app.get_subcommands({})) subcommand->fallthrough();
+  const int at = subcommand_begin(argc, argv);
+  const std::string_view verb = at < argc ? argv[at] : "";
+  const bool is_run = verb == "run";
   const bool is_watch = verb == "census" || verb == "trace";
   const bool is_job = is_run || is_watch || verb == "shell";
   int parsed = argc;
   if (is_run || is_watch) {
-    parsed = command_begin(argc, argv, 2);
+    parsed = command_begin(argc, argv, at + 1);
     int begin = parsed;
     if (begin < argc && std::string_view(argv[begin]) == "--") ++begin;
     (is_run ? a.run.command : a.watch.command).assign(argv + begin, argv + argc);
@@ -132,6 +176,8 @@ int parse_and_run(int argc, char** argv) {
     const int status = app.exit(error);
     return status == 0 ? 0 : is_job ? kPcacheFailed : kUsage;
   }
+  if (const auto set = set_log_options(a.log_level, a.log_file); !set)
+    return fail(set.error().to_string(), is_job ? kPcacheFailed : 1);
   if (run->parsed()) {
     if (a.run.command.empty()) {
       return fail("no command: say `pcache run -- CMD [ARG...]`", kPcacheFailed);
@@ -147,11 +193,16 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("why")) return why_command(a.why);
   if (app.got_subcommand("graph")) return graph_command(a.graph);
   if (is_watch && a.watch.command.empty())
-    return fail(std::string("no command: say `pcache ") + argv[1] + " -- CMD [ARG...]`",
+    return fail(std::string("no command: say `pcache ") + argv[at] + " -- CMD [ARG...]`",
                 kPcacheFailed);
   if (app.got_subcommand("census")) return census_command(a.watch);
   if (app.got_subcommand("trace")) return trace_command(a.watch);
-  return clear_command(a.yes);
+  if (generate->parsed()) return generate_command(app, a.generate);
+  if (gc->parsed()) return gc_command(a.gc);
+  if (verify->parsed()) return verify_command(a.verify);
+  if (app.got_subcommand("doctor")) return doctor_command(a.doctor_json);
+  if (config->parsed()) return config_command(a.config);
+  return clear_command(a.yes, a.clear_json);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/settings.h"
 #include "cli/text.h"
 #include "cli/working_dir.h"
 
@@ -17,12 +18,21 @@ int mount_command(const MountArguments& arguments) {
   auto connection = connect_or_start(*locations);
   if (!connection) return fail(connection.error().to_string());
 
+  const Settings settings = Settings::read(locations->dir, *dir);
+  for (const std::string& problem : settings.problems()) warn(problem);
   Json request = make_request("mount");
   request["dir"] = *dir;
-  request["no_passthrough"] = arguments.no_passthrough;
+  request["no_passthrough"] = arguments.no_passthrough || !settings.flag("passthrough");
   const auto answer = ask(connection->channel, request);
   if (!answer) return fail(answer.error().to_string());
 
+  if (arguments.json) {
+    const Json out = {{"mounted", *dir},
+                      {"passthrough", answer->flag("passthrough")},
+                      {"note", answer->text("note")}};
+    fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
+    return 0;
+  }
   fmt::print("Mounted {}{}.\n", printable(*dir),
              answer->flag("passthrough") ? " (contents by kernel passthrough)" : "");
   if (const std::string note = answer->text("note"); !note.empty()) warn(note);

@@ -24,6 +24,7 @@
 
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/settings.h"
 #include "cli/text.h"
 #include "cli/working_dir.h"
 
@@ -119,8 +120,9 @@ enum class Outcome { kGo, kUncached, kFailed };
 
 class Handshake {
  public:
-  Handshake(const RunArguments& arguments, std::string cwd, std::string root)
-      : arguments_(arguments), cwd_(std::move(cwd)), root_(std::move(root)) {}
+  Handshake(const RunArguments& arguments, const Settings& settings, std::string cwd,
+            std::string root)
+      : arguments_(arguments), settings_(settings), cwd_(std::move(cwd)), root_(std::move(root)) {}
 
   // kUncached and kFailed leave the reason in problem().
   Outcome perform(const Connection& connection, int report_fd);
@@ -134,6 +136,7 @@ class Handshake {
   Json request(std::vector<int>* fds, int stderr_fd, int report_fd) const;
 
   const RunArguments& arguments_;
+  const Settings& settings_;
   const std::string cwd_, root_;
   std::string problem_;
 };
@@ -143,10 +146,12 @@ Json Handshake::request(std::vector<int>* fds, int stderr_fd, int report_fd) con
   request["cwd"] = cwd_;
   request["root"] = root_;
   request["argv"] = arguments_.command;
-  request["quiet"] = arguments_.quiet;
-  request["read_only"] = arguments_.read_only;
   request["recache"] = arguments_.recache;
-  request["no_passthrough"] = arguments_.no_passthrough;
+  request["check"] = arguments_.check;
+  request["settings"] = settings_.to_request();
+  request["quiet"] = settings_.flag("quiet");
+  request["read_only"] = settings_.flag("read_only");
+  request["no_passthrough"] = !settings_.flag("passthrough");
   request["stderr"] = stderr_fd >= 0;
   request["report"] = report_fd >= 0;
   request["watch"] = arguments_.watch_fd >= 0;
@@ -190,6 +195,17 @@ Outcome Handshake::perform(const Connection& connection, int report_fd) {
   if (answer && answer->text("step") == "go") return Outcome::kGo;
   return give_up(Outcome::kFailed,
                  answer ? answer->text("error") : "the daemon vanished while it began to trace");
+}
+
+// Settings of the project at `root`, under what was said on the command line.
+Settings settings_for(const Locations& locations, const std::string& root,
+                      const RunArguments& arguments) {
+  Settings settings = Settings::read(locations.dir, root);
+  if (arguments.quiet) settings.set("quiet", "yes", "--quiet");
+  if (arguments.read_only) settings.set("read_only", "yes", "--read-only");
+  if (arguments.no_passthrough) settings.set("passthrough", "no", "--no-passthrough");
+  for (const std::string& problem : settings.problems()) warn(problem);
+  return settings;
 }
 
 // Not stdio: under a filter without a listener only plain calls still work.
@@ -251,7 +267,8 @@ int run_command(const RunArguments& arguments) {
   auto connection = connect_or_start(*locations);
   if (!connection) return fail(connection.error().to_string(), kPcacheFailed);
 
-  Handshake handshake(arguments, *cwd, *root);
+  const Settings settings = settings_for(*locations, *root, arguments);
+  Handshake handshake(arguments, settings, *cwd, *root);
   switch (handshake.perform(*connection, report.get())) {
     case Outcome::kGo:
       break;

@@ -50,6 +50,20 @@ std::optional<uint64_t> parse_bytes(const std::string& text) {
   return static_cast<uint64_t>(value);
 }
 
+std::optional<double> parse_duration(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (end == text.c_str() || !(value >= 0) || value > 1e9) return std::nullopt;
+  while (*end == ' ') ++end;
+  const std::string_view unit = end;
+  if (unit == "s") return value;
+  if (unit == "m" || unit == "min") return value * 60;
+  if (unit == "h") return value * 3600;
+  if (unit == "d") return value * 86400;
+  if (unit == "w") return value * 7 * 86400;
+  return std::nullopt;
+}
+
 std::string format_seconds(double seconds) {
   if (seconds < 0.0005) return "0 s";
   if (seconds < 0.1) return fmt::format("{:.0f} ms", seconds * 1000);

@@ -13,6 +13,8 @@ namespace pcache::cli {
 std::string format_bytes(uint64_t bytes);  // "12 B", "3.4 MiB"
 // "20G", "500 MiB", "1.5t", "4096"; units are powers of 1024.
 std::optional<uint64_t> parse_bytes(const std::string& text);
+// "30d", "12 h", "90m", "45s", "2w", in seconds.
+std::optional<double> parse_duration(const std::string& text);
 std::string format_seconds(double seconds);  // "4.1 s", "12 ms", "1 h 02 min"
 std::string counted(uint64_t n, std::string_view singular, std::string_view plural);  // "1 miss"
 

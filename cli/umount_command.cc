@@ -8,54 +8,58 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/mountinfo.h"
+#include "cli/progress.h"
 #include "cli/text.h"
 #include "cli/working_dir.h"
 
 namespace pcache::cli {
 namespace {
 
-// Files served out of the store that are being written into the directory itself.
-class ProgressBar {
+// What was done, as it happens to people or at the end as JSON.
+class Told {
  public:
-  ProgressBar() : paint_(STDERR_FILENO) {}
-  ~ProgressBar() { clear(); }
-
-  void show(const Json& progress) {
-    if (!paint_.terminal()) return;
-    const uint64_t files = progress.value("files", uint64_t{0});
-    const uint64_t bytes = progress.value("bytes", uint64_t{0});
-    most_ = std::max(most_, bytes);
-    if (files == 0 || most_ == 0) return;
-    constexpr size_t kWidth = 30;
-    const size_t done = kWidth * (most_ - bytes) / most_;
-    std::fprintf(stderr, "\r\033[K[%s%s] %s, %s to write", std::string(done, '#').c_str(),
-                 std::string(kWidth - done, '.').c_str(), counted(files, "file", "files").c_str(),
-                 format_bytes(bytes).c_str());
-    std::fflush(stderr);
-    shown_ = true;
+  explicit Told(bool json) : json_(json) {}
+  void unmounted(const std::string& dir) { tell("unmounted", dir, "Unmounted {}.\n"); }
+  void cleared(const std::string& dir) { tell("cleared", dir, "Cleared the dead mount {}.\n"); }
+  void stopped() {
+    all_["daemon_stopped"] = true;
+    if (!json_) fmt::print("Stopped the daemon.\n");
   }
-  void clear() {
-    if (shown_) std::fputs("\r\033[K", stderr);
-    shown_ = false;
+  int end(int status) const {
+    if (json_) fmt::print("{}\n", all_.dump(2, ' ', false, Json::error_handler_t::replace));
+    return status;
   }
+  bool json() const { return json_; }
 
  private:
-  Painter paint_;
-  uint64_t most_ = 0;
-  bool shown_ = false;
+  void tell(const char* what, const std::string& dir, const char* text) {
+    all_[what].push_back(dir);
+    if (!json_) fmt::print(fmt::runtime(text), printable(dir));
+  }
+  const bool json_;
+  Json all_ = {{"unmounted", Json::array()}, {"cleared", Json::array()}, {"daemon_stopped", false}};
 };
 
-int unmount(const Channel& channel, const std::string& dir, bool lazy) {
+int unmount(Told& told, const Channel& channel, const std::string& dir, bool lazy) {
   Json request = make_request("umount");
   request["dir"] = dir;
   request["lazy"] = lazy;
   ProgressBar bar;
   Json refusal;
-  const auto answer = ask(
-      channel, request, [&](const Json& progress) { bar.show(progress); }, &refusal);
+  uint64_t most = 0;
+  // Files served out of the store that are being written into the directory itself.
+  const auto show = [&](const Json& progress) {
+    const uint64_t files = progress.value("files", uint64_t{0});
+    const uint64_t bytes = progress.value("bytes", uint64_t{0});
+    most = std::max(most, bytes);
+    if (files == 0 || most == 0) return;
+    bar.show(static_cast<double>(most - bytes) / static_cast<double>(most),
+             counted(files, "file", "files") + ", " + format_bytes(bytes) + " to write");
+  };
+  const auto answer = ask(channel, request, show, &refusal);
   bar.clear();
   if (answer) {
-    fmt::print("Unmounted {}.\n", printable(dir));
+    told.unmounted(dir);
     return 0;
   }
   if (!refusal.is_object() || !refusal.value("busy", false)) {
@@ -68,16 +72,16 @@ int unmount(const Channel& channel, const std::string& dir, bool lazy) {
   return 1;
 }
 
-int clear_dead(const Locations& locations, const std::string& dir) {
+int clear_dead(Told& told, const Locations& locations, const std::string& dir) {
   if (auto cleared = clear_dead_mounts(locations, dir); !cleared) {
     return fail(cleared.error().to_string());
   }
-  fmt::print("Cleared the dead mount {}.\n", printable(dir));
+  told.cleared(dir);
   return 0;
 }
 
 // All mounts, dead ones too; then the daemon, unless commands still run under it.
-int unmount_all(const Locations& locations, bool lazy) {
+int unmount_all(Told& told, const Locations& locations, bool lazy) {
   std::vector<std::string> dead;
   for (const MountEntry& mount : read_mounts()) {
     if (mount.is_pcache() && is_dead(mount.dir)) dead.push_back(mount.dir);
@@ -87,13 +91,13 @@ int unmount_all(const Locations& locations, bool lazy) {
     if (auto cleared = clear_dead_mounts(locations, dir); !cleared) {
       status = fail(cleared.error().to_string());
     } else {
-      fmt::print("Cleared the dead mount {}.\n", printable(dir));
+      told.cleared(dir);
     }
   }
   auto connection = connect_running(locations);
   if (!connection) return fail(connection.error().to_string());
   if (!*connection) {
-    if (dead.empty()) fmt::print("Nothing is mounted and no daemon runs.\n");
+    if (dead.empty() && !told.json()) fmt::print("Nothing is mounted and no daemon runs.\n");
     return status;
   }
   const Channel& channel = (*connection)->channel;
@@ -106,13 +110,13 @@ int unmount_all(const Locations& locations, bool lazy) {
       request["dir"] = dir;
       (void)ask(channel, request);
     } else {
-      status |= unmount(channel, dir, lazy);
+      status |= unmount(told, channel, dir, lazy);
     }
   }
   const auto stopped = ask(channel, make_request("stop"));
   if (!stopped) return fail(stopped.error().to_string());
   (void)channel.receive();  // the end of the connection is the end of the daemon
-  fmt::print("Stopped the daemon.\n");
+  told.stopped();
   return status;
 }
 
@@ -121,11 +125,12 @@ int unmount_all(const Locations& locations, bool lazy) {
 int umount_command(const UmountArguments& arguments) {
   const auto locations = Locations::find();
   if (!locations) return fail(locations.error().to_string());
-  if (arguments.all) return unmount_all(*locations, arguments.lazy);
+  Told told(arguments.json);
+  if (arguments.all) return told.end(unmount_all(told, *locations, arguments.lazy));
 
   // By name first: what is asked for may be dead, and then nothing in it answers.
   const auto mount = pcache_mount_of(absolute_path(arguments.dir));
-  if (mount && is_dead(mount->dir)) return clear_dead(*locations, mount->dir);
+  if (mount && is_dead(mount->dir)) return told.end(clear_dead(told, *locations, mount->dir));
   std::string dir;
   if (!arguments.dir.empty()) {
     const auto real = real_directory(*locations, arguments.dir);
@@ -140,10 +145,11 @@ int umount_command(const UmountArguments& arguments) {
   auto connection = connect_running(*locations);
   if (!connection) return fail(connection.error().to_string());
   if (!*connection) {
-    if (mount && mount->dir == dir && dies_soon(dir)) return clear_dead(*locations, dir);
+    if (mount && mount->dir == dir && dies_soon(dir))
+      return told.end(clear_dead(told, *locations, dir));
     return fail(printable(dir) + " is not mounted: no daemon runs");
   }
-  return unmount((*connection)->channel, dir, arguments.lazy);
+  return told.end(unmount(told, (*connection)->channel, dir, arguments.lazy));
 }
 
 }  // namespace pcache::cli

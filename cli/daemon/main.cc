@@ -22,20 +22,10 @@ namespace pcache::cli {
 namespace {
 
 constexpr off_t kLogLimit = 1 << 20;  // an older log is kept as daemon.log.old
-constexpr int kDefaultIdleSeconds = 10;
 
 int fail(const std::string& text) {
   std::fprintf(stderr, "pcached: %s\n", text.c_str());
   return 1;
-}
-
-std::chrono::seconds idle_time() {
-  const char* text = std::getenv("PCACHE_IDLE_S");
-  if (text == nullptr || *text == '\0') return std::chrono::seconds(kDefaultIdleSeconds);
-  char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);
-  if (*end != '\0' || value < 0) return std::chrono::seconds(kDefaultIdleSeconds);
-  return std::chrono::seconds(value);
 }
 
 // Whatever started us: nohup, a shell with jobs, a test with blocked signals.
@@ -55,19 +45,14 @@ void reset_process() {
   }
 }
 
-void redirect_output(const Locations& locations) {
+void redirect_output(const std::string& file) {
   struct stat st {};
-  if (::stat(locations.log().c_str(), &st) == 0 && st.st_size > kLogLimit) {
-    ::rename(locations.log().c_str(), (locations.log() + ".old").c_str());
+  if (::stat(file.c_str(), &st) == 0 && S_ISREG(st.st_mode) && st.st_size > kLogLimit) {
+    ::rename(file.c_str(), (file + ".old").c_str());
   }
-  int log = ::open(locations.log().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  if (log < 0) log = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
-  const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  ::dup2(null, STDIN_FILENO);
-  ::dup2(log, STDOUT_FILENO);
-  ::dup2(log, STDERR_FILENO);
-  if (null > STDERR_FILENO) ::close(null);
-  if (log > STDERR_FILENO) ::close(log);
+  if (!set_log_file(file)) set_log_file("/dev/null");
+  const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ::dup2(null.get(), STDIN_FILENO);
 }
 
 // In the parent: waits for "ok" or a reason. In the child: the pipe's end to say it on.
@@ -101,9 +86,19 @@ void say(const UniqueFd& ready, const std::string& text) {
   if (ready) (void)!::write(ready.get(), text.data(), text.size());
 }
 
-int run_daemon(bool foreground) {
+struct DaemonOptions {
+  bool foreground = false;
+  std::string log_level, log_file;
+};
+
+int run_daemon(const DaemonOptions& options) {
+  const bool foreground = options.foreground;
   const auto locations = Locations::find();  // relative paths: before chdir
   if (!locations) return fail(locations.error().to_string());
+  Settings settings = Settings::read(locations->dir, "");
+  if (!options.log_level.empty()) settings.set("log_level", options.log_level, "--log-level");
+  if (!options.log_file.empty()) settings.set("log_file", options.log_file, "--log-file");
+  set_log_level(settings.text("log_level"));
   ::close_range(STDERR_FILENO + 1, ~0U, 0);
   reset_process();
   UniqueFd ready;
@@ -119,9 +114,11 @@ int run_daemon(bool foreground) {
     say(ready, "ok");
     return foreground ? fail("another daemon serves " + locations->dir + " already") : 0;
   }
-  if (!foreground) redirect_output(*locations);
+  const std::string& file = settings.text("log_file");
+  if (!foreground) redirect_output(file.empty() ? locations->log() : file);
   install_dump_handlers();
-  Server server(*locations, std::move(*claim), idle_time());
+  for (const std::string& problem : settings.problems()) log_at(LogLevel::kWarning, problem);
+  Server server(*locations, std::move(*claim), settings);
   say(ready, "ok");
   ready.reset();
   server.run();
@@ -132,17 +129,21 @@ int run_daemon(bool foreground) {
 }  // namespace pcache::cli
 
 int main(int argc, char** argv) {
-  bool foreground = false;
+  pcache::cli::DaemonOptions options;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--foreground") {
-      foreground = true;
+      options.foreground = true;
+    } else if (option == "--log-level" && i + 1 < argc) {
+      options.log_level = argv[++i];
+    } else if (option == "--log-file" && i + 1 < argc) {
+      options.log_file = argv[++i];
     } else if (option == "--version") {
       std::puts("pcached " PCACHE_VERSION);
       return 0;
     } else {
       std::fputs(
-          "usage: pcached [--foreground]\n"
+          "usage: pcached [--foreground] [--log-level error|warning|info|debug] [--log-file F]\n"
           "The daemon of pcache, which starts it by itself. It serves PCACHE_DIR and stops after\n"
           "PCACHE_IDLE_S seconds (10) without mounts and commands, or on SIGTERM; SIGUSR1 writes\n"
           "the stacks of its threads to its log.\n",
@@ -151,7 +152,7 @@ int main(int argc, char** argv) {
     }
   }
   try {
-    return pcache::cli::run_daemon(foreground);
+    return pcache::cli::run_daemon(options);
   } catch (const std::exception& error) {
     return pcache::cli::fail(error.what());
   }

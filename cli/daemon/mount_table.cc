@@ -217,7 +217,8 @@ Result<void> MountTable::take_down(
     log_line("unmounted " + entry->dir);
   } else {
     entry->state = State::kReady;
-    log_line(fmt::format("cannot unmount {}: {}", entry->dir, done.error().to_string()));
+    log_at(LogLevel::kError,
+           fmt::format("cannot unmount {}: {}", entry->dir, done.error().to_string()));
   }
   settled_.notify_all();
   return done;

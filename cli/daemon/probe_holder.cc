@@ -1,8 +1,5 @@
 #include "cli/daemon/probe_holder.h"
 
-#include <cstdlib>
-#include <string_view>
-
 namespace pcache::cli {
 
 void ProbeHolder::load() {
@@ -13,9 +10,8 @@ void ProbeHolder::load() {
 void ProbeHolder::load_locked() {
   if (loaded_) return;
   loaded_ = true;
-  const char* wanted = std::getenv("PCACHE_PROBES");
-  if (wanted != nullptr && std::string_view(wanted) == "seccomp") {
-    problem_ = "PCACHE_PROBES says so";
+  if (wanted_ == "seccomp") {
+    problem_ = "the setting probes says so";
     return;
   }
   auto hub = tracer::ProbeHub::create();

@@ -20,18 +20,22 @@ constexpr int64_t kLineTimeoutMs = 1000;
 
 std::string key_text(const store::Digest& key) { return key.empty() ? "" : key.hex(); }
 
-OrderedJson execution_json(const tracer::ExecutionReport& execution) {
+OrderedJson reasons_json(const std::vector<store::Reason>& list) {
   OrderedJson reasons = OrderedJson::array();
-  for (const store::Reason& reason : execution.reasons) {
+  for (const store::Reason& reason : list) {
     reasons.push_back({{"code", reason.code}, {"path", reason.path}, {"detail", reason.detail}});
   }
+  return reasons;
+}
+
+OrderedJson execution_json(const tracer::ExecutionReport& execution) {
   return {{"id", execution.id},
           {"parent", execution.parent},
           {"pid", execution.pid},
           {"argv", execution.argv},
           {"cwd", execution.cwd},
           {"outcome", tracer::outcome_name(execution.outcome)},
-          {"reasons", std::move(reasons)},
+          {"reasons", reasons_json(execution.reasons)},
           {"exit_status", execution.exit_status},
           {"cpu_s", execution.cpu_s},
           {"saved_s", execution.saved_s},
@@ -58,20 +62,44 @@ std::string report_json(const tracer::SessionReport& report) {
   OrderedJson executions = OrderedJson::array();
   for (const tracer::ExecutionReport& execution : report.executions) {
     executions.push_back(execution_json(execution));
+    if (!execution.checked) continue;
+    executions.back()["checked"] = true;
+    executions.back()["differences"] = reasons_json(execution.differences);
   }
-  const OrderedJson out = {{"command", report.command},
-                           {"root", report.root},
-                           {"started_s", static_cast<double>(report.started_ns) / 1e9},
-                           {"exit_status", report.exit_status},
-                           {"wall_s", report.wall_s},
-                           {"executions", std::move(executions)},
-                           {"hits", report.hits},
-                           {"misses", report.misses},
-                           {"uncacheable", report.uncacheable},
-                           {"saved_s", report.saved_s},
-                           {"bytes_served", report.bytes_served},
-                           {"warning", report.warning}};
+  OrderedJson out = {{"command", report.command},
+                     {"root", report.root},
+                     {"started_s", static_cast<double>(report.started_ns) / 1e9},
+                     {"exit_status", report.exit_status},
+                     {"wall_s", report.wall_s},
+                     {"executions", std::move(executions)},
+                     {"hits", report.hits},
+                     {"misses", report.misses},
+                     {"uncacheable", report.uncacheable},
+                     {"saved_s", report.saved_s},
+                     {"bytes_served", report.bytes_served},
+                     {"warning", report.warning}};
+  if (report.checked != 0) {
+    out["checked"] = report.checked;
+    out["different"] = report.different;
+  }
   return out.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+std::string check_block(const tracer::SessionReport& report) {
+  if (report.different == 0)
+    return fmt::format("pcache: check: {}, all as recorded\n",
+                       counted(report.checked, "command", "commands"));
+  std::string out = fmt::format("pcache: check: {} of {} did not give what is recorded:\n",
+                                report.different, counted(report.checked, "command", "commands"));
+  for (const tracer::ExecutionReport& execution : report.executions) {
+    if (execution.differences.empty()) continue;
+    out += "  " + command_text(execution.argv, 120) + "\n";
+    std::vector<std::vector<std::string>> rows;
+    for (const store::Reason& difference : execution.differences)
+      rows.push_back({difference.code, printable(difference.path), printable(difference.detail)});
+    out += aligned(rows, "      ");
+  }
+  return out;
 }
 
 std::string summary_line(const tracer::SessionReport& report) {

@@ -16,6 +16,14 @@ constexpr std::chrono::milliseconds kProgressPause{100};
 
 Json refusal(const std::string& error) { return {{"ok", false}, {"error", error}}; }
 
+// --log-level and --log-file of any command: they stay until another one says otherwise.
+void take_log_options(const Message& request) {
+  if (const std::string level = request.text("log_level"); !level.empty()) set_log_level(level);
+  const std::string file = request.text("log_file");
+  if (!file.empty() && !set_log_file(file))
+    log_at(LogLevel::kWarning, "cannot log to " + printable(file));
+}
+
 // A client of another mount namespace would not see what is mounted for it.
 bool same_mounts(pid_t peer) {
   char theirs[64] = {}, ours[64] = {};
@@ -31,6 +39,8 @@ void Server::serve(const std::shared_ptr<Channel>& channel, pid_t peer) {
     auto request = channel->receive();
     if (!request) return;
     const std::string op = request->text("op");
+    take_log_options(*request);
+    if (op != "ping") log_at(LogLevel::kDebug, fmt::format("request {} of pid {}", op, peer));
     // `status` and `umount` of another version still work: a daemon can always be stopped.
     const bool basic = op == "ping" || op == "status" || op == "umount" || op == "stop";
     const bool same = request->text("version") == PCACHE_VERSION &&
@@ -73,13 +83,15 @@ Json Server::answer(const Message& request, Channel& channel, pid_t peer) {
   if (op == "stats") return stats(request);
   if (op == "last_run") return last_run();
   if (op == "clear") return clear();
+  if (op == "gc") return gc(request);
+  if (op == "verify") return verify(request, channel);
   if (op == "stop") return may_stop();
   if (is_query(op)) {
     const auto store = store_.get();
     return store ? answer_query(*store, request)
                  : refusal("the cache is unusable: " + store_.problem());
   }
-  log_line(fmt::format("unknown request \"{}\" from pid {}", op, peer));
+  log_at(LogLevel::kWarning, fmt::format("unknown request \"{}\" from pid {}", op, peer));
   return refusal("unknown request " + op);
 }
 
@@ -140,6 +152,9 @@ Json Server::status() {
                         {"wall_s", session.wall_s},
                         {"status", session.status}});
   }
+  Json settings = Json::object();
+  for (const SettingRow& row : setting_rows())
+    if (row.daemon) settings[row.name] = settings_.json(row);
   store_.get();
   const std::chrono::duration<double> uptime = Clock::now() - start_;
   return {{"ok", true},
@@ -147,6 +162,7 @@ Json Server::status() {
           {"version", PCACHE_VERSION},
           {"uptime_s", uptime.count()},
           {"probe_source", probes_.description()},
+          {"settings", settings},
           {"store", locations_.store()},
           {"store_problem", store_.problem()},
           {"mounts", mounts},
@@ -189,6 +205,58 @@ Json Server::clear() {
   const auto freed = store_.clear();
   if (!freed) return refusal(freed.error().to_string());
   return {{"ok", true}, {"freed_bytes", *freed}};
+}
+
+Json Server::gc(const Message& request) {
+  const auto store = store_.get();
+  if (!store) return refusal("the cache is unusable: " + store_.problem());
+  store::EvictOptions options;
+  options.dry_run = request.flag("dry_run");
+  options.max_bytes = request.body.value("max_bytes", settings_.size("max_size"));
+  // Room for nothing is not the same as no limit.
+  if (request.body.contains("max_bytes"))
+    options.max_bytes = std::max<uint64_t>(1, options.max_bytes);
+  if (const double age_s = request.body.value("older_than_s", -1.0); age_s >= 0)
+    options.used_before_ns = store::realtime_ns() - static_cast<int64_t>(age_s * 1e9);
+  const auto evicted = store->evict(options);
+  if (!evicted) return refusal(evicted.error().to_string());
+  if (!options.dry_run)
+    log_line(fmt::format("gc: {} records and {} of contents are forgotten", evicted->records,
+                         format_bytes(evicted->bytes)));
+  return {{"ok", true},
+          {"records", evicted->records},
+          {"blobs", evicted->blobs},
+          {"bytes", evicted->bytes},
+          {"disk_bytes", store->disk_bytes()}};
+}
+
+Json Server::verify(const Message& request, Channel& channel) {
+  const auto store = store_.get();
+  if (!store)
+    return refusal("the cache is unusable: " + store_.problem() +
+                   " (`pcache clear` makes a new one)");
+  auto next = Clock::now();
+  const auto progress = [&](uint64_t done, uint64_t total) {
+    if (channel.peer_vanished()) return false;
+    if (Clock::now() < next) return true;
+    next = Clock::now() + kProgressPause;
+    return channel.send({{"progress", {{"done", done}, {"total", total}}}}).has_value();
+  };
+  const auto found = store->verify(request.body.value("sample", 1.0), progress);
+  if (!found)
+    return refusal("the store cannot be verified: " + found.error().to_string() +
+                   " (`pcache clear` makes a new one)");
+  Json damaged = Json::array();
+  for (const store::Damage& damage : found->damaged) {
+    damaged.push_back({{"what", damage.what}, {"name", damage.name}, {"why", damage.why}});
+    log_at(LogLevel::kWarning,
+           fmt::format("verify: {} {}: {}; removed", damage.what, damage.name, damage.why));
+  }
+  return {{"ok", true},
+          {"blobs", found->blobs},
+          {"bytes", found->bytes},
+          {"records", found->records},
+          {"damaged", damaged}};
 }
 
 Json Server::may_stop() {

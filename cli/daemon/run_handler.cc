@@ -6,12 +6,18 @@
 #include "cli/daemon/log.h"
 #include "cli/daemon/report.h"
 #include "cli/daemon/tree_dispatcher.h"
+#include "cli/settings.h"
 #include "cli/text.h"
 
 namespace pcache::cli {
 namespace {
 
 constexpr int kFilterTimeoutMs = 5000;
+
+bool flag_of(const Json& settings, const char* name) {
+  const auto found = settings.find(name);
+  return found != settings.end() && found->is_boolean() && found->get<bool>();
+}
 
 class Run {
  public:
@@ -22,6 +28,7 @@ class Run {
   void refuse(const std::string& error, bool uncached);
   void trace(const MountTable::Lease& lease);
   Result<UniqueFd> ask_for_filter();
+  void log_executions(const tracer::SessionReport& report) const;
   void finish(const MountTable::Lease& lease, const tracer::SessionReport& report);
   void tell(const std::string& line) {
     if (stderr_) write_line(stderr_.get(), line);
@@ -85,6 +92,10 @@ void Run::trace(const MountTable::Lease& lease) {
   tracer::SessionOptions options;
   options.read_only = request_.flag("read_only");
   options.recache = request_.flag("recache");
+  options.check = request_.flag("check");
+  const Json settings = request_.body.value("settings", Json::object());
+  options.lists = lists_of(settings);
+  options.cache_failures = flag_of(settings, "cache_failures");
   options.command = request_.body.value("argv", std::vector<std::string>());
   TreeDispatcher::Attachment* others = nullptr;  // set before anything runs
   options.replayed = [&others](const std::string& rel) { others->replayed(rel); };
@@ -113,8 +124,23 @@ void Run::trace(const MountTable::Lease& lease) {
       [&](const tracer::SessionReport& report) { finish(lease, report); });
   services_.sessions.remove(session.get());
   if (result) return;
-  log_line(fmt::format("session of pid {}: {}", client_, result.error().to_string()));
+  log_at(LogLevel::kError,
+         fmt::format("session of pid {}: {}", client_, result.error().to_string()));
   if (!released) refuse("cannot trace: " + result.error().to_string(), /*uncached=*/true);
+}
+
+void Run::log_executions(const tracer::SessionReport& report) const {
+  if (!is_logged(LogLevel::kDebug)) return;
+  for (const tracer::ExecutionReport& execution : report.executions) {
+    std::string why;
+    for (const store::Reason& reason : execution.reasons)
+      why += fmt::format("; {} {} {}", reason.code, reason.path, reason.detail);
+    log_at(LogLevel::kDebug,
+           fmt::format("session {} execution {} (pid {}, in {}): {}, status {}: {}{}", client_,
+                       execution.id, execution.pid, execution.parent,
+                       tracer::outcome_name(execution.outcome), execution.exit_status,
+                       command_text(execution.argv, 200), printable(why)));
+  }
 }
 
 // On the tracer thread, before the command's parent can see it end.
@@ -136,6 +162,7 @@ void Run::finish(const MountTable::Lease& lease, const tracer::SessionReport& re
     if (!warning.empty()) tell("pcache: warning: " + warning + "\n");
     return stderr_.reset();
   }
+  log_executions(report);
   const std::string json = report_json(report);
   if (report_) {
     if (auto written = write_report(report_.get(), json); !written) {
@@ -144,12 +171,14 @@ void Run::finish(const MountTable::Lease& lease, const tracer::SessionReport& re
     report_.reset();
   }
   if (!warning.empty()) tell("pcache: warning: " + warning + "\n");
+  if (request_.flag("check") && (report.different != 0 || !request_.flag("quiet")))
+    tell(check_block(report));
   if (!request_.flag("quiet")) tell(summary_line(report));
   stderr_.reset();  // whoever reads it waits for the end of the file
   const auto kept =
       store_->put_run(json, report.hits, report.misses, report.uncacheable,
                       static_cast<uint64_t>(report.saved_s * 1e9), report.bytes_served);
-  if (!kept) log_line("cannot keep the run's report: " + kept.error().to_string());
+  if (!kept) log_at(LogLevel::kError, "cannot keep the run's report: " + kept.error().to_string());
 }
 
 }  // namespace

@@ -21,12 +21,22 @@ constexpr std::chrono::milliseconds kPatience{3000};  // with commands, when the
 
 }  // namespace
 
-Server::Server(const Locations& locations, std::unique_ptr<Claim> claim, std::chrono::seconds idle)
+namespace {
+
+store::Limits limits_of(const Settings& settings) {
+  return {settings.size("max_size"), settings.number("min_free") / 100};
+}
+
+}  // namespace
+
+Server::Server(const Locations& locations, std::unique_ptr<Claim> claim, const Settings& settings)
     : locations_(locations),
       claim_(std::move(claim)),
-      idle_(idle),
+      settings_(settings),
+      idle_(static_cast<int64_t>(settings.number("idle_s") * 1000)),
       mounts_(locations, [this] { wake(); }),
-      store_(locations) {
+      store_(locations, limits_of(settings)),
+      probes_(settings.text("probes")) {
   sigset_t handled;
   ::sigemptyset(&handled);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) ::sigaddset(&handled, signal);
@@ -112,7 +122,7 @@ void Server::accept_clients() {
     socklen_t size = sizeof peer;
     if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
         (peer.uid != ::geteuid() && peer.uid != 0)) {
-      log_line(fmt::format("refused a connection of user {}", peer.uid));
+      log_at(LogLevel::kWarning, fmt::format("refused a connection of user {}", peer.uid));
       continue;
     }
     auto channel = std::make_shared<Channel>(std::move(socket));
@@ -139,12 +149,12 @@ void Server::start_worker(std::shared_ptr<Channel> channel, std::function<void()
       try {
         work();
       } catch (const std::exception& error) {
-        log_line(std::string("a request failed: ") + error.what());
+        log_at(LogLevel::kError, std::string("a request failed: ") + error.what());
       }
       finish();
     }).detach();
   } catch (const std::system_error& error) {
-    log_line(std::string("cannot start a thread: ") + error.what());
+    log_at(LogLevel::kError, std::string("cannot start a thread: ") + error.what());
     finish();
   }
 }

@@ -22,13 +22,14 @@
 #include "cli/daemon/probe_holder.h"
 #include "cli/daemon/session_table.h"
 #include "cli/daemon/store_holder.h"
+#include "cli/settings.h"
 #include "cli/wire.h"
 
 namespace pcache::cli {
 
 class Server {
  public:
-  Server(const Locations& locations, std::unique_ptr<Claim> claim, std::chrono::seconds idle);
+  Server(const Locations& locations, std::unique_ptr<Claim> claim, const Settings& settings);
 
   void run();  // until it is stopped; then everything is published, unmounted and flushed
 
@@ -52,12 +53,15 @@ class Server {
   Json stats(const Message& request);
   Json last_run();
   Json clear();
+  Json gc(const Message& request);
+  Json verify(const Message& request, Channel& channel);
   Json may_stop();
   void stop(const Channel& channel);
 
   const Locations locations_;
   std::unique_ptr<Claim> claim_;
-  const std::chrono::seconds idle_;
+  const Settings settings_;
+  const std::chrono::milliseconds idle_;
   const Clock::time_point start_ = Clock::now();
   UniqueFd signals_, wake_, mountinfo_;
   MountTable mounts_;

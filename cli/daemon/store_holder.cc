@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
 #include "cli/daemon/log.h"
@@ -13,30 +12,6 @@ namespace pcache::cli {
 
 using std::chrono::steady_clock;
 
-namespace {
-
-// A setting that cannot be read is as good as none; the log says so.
-store::Limits limits() {
-  store::Limits limits;
-  if (const char* text = std::getenv("PCACHE_MAX_SIZE"); text != nullptr && *text != '\0') {
-    if (const auto bytes = parse_bytes(text))
-      limits.max_bytes = *bytes;
-    else
-      log_line(std::string("PCACHE_MAX_SIZE is no size: ") + text);
-  }
-  if (const char* text = std::getenv("PCACHE_MIN_FREE"); text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    const double percent = std::strtod(text, &end);
-    if (*end == '\0' && percent >= 0 && percent < 100)
-      limits.min_free = percent / 100;
-    else
-      log_line(std::string("PCACHE_MIN_FREE is no percentage: ") + text);
-  }
-  return limits;
-}
-
-}  // namespace
-
 std::shared_ptr<store::Store> StoreHolder::get() {
   const std::lock_guard lock(mutex_);
   return get_locked();
@@ -44,14 +19,14 @@ std::shared_ptr<store::Store> StoreHolder::get() {
 
 std::shared_ptr<store::Store> StoreHolder::get_locked() {
   if (store_ || (failed_ && steady_clock::now() < retry_at_)) return store_;
-  auto opened = store::Store::open(locations_.dir, {.limits = limits()});
+  auto opened = store::Store::open(locations_.dir, {.limits = limits_});
   failed_ = !opened;
   if (opened) {
     store_ = std::move(*opened);
   } else {
     problem_ = std::move(opened).error();
     retry_at_ = steady_clock::now() + std::chrono::seconds(1);
-    log_line("the store is unusable: " + problem_.to_string());
+    log_at(LogLevel::kError, "the store is unusable: " + problem_.to_string());
   }
   return store_;
 }
@@ -70,7 +45,7 @@ void StoreHolder::keep_limits() {
       log_line(fmt::format("the store was too large: {} records and {} of contents are forgotten",
                            evicted->records, format_bytes(evicted->bytes)));
     else
-      log_line("cannot make the store smaller: " + evicted.error().to_string());
+      log_at(LogLevel::kError, "cannot make the store smaller: " + evicted.error().to_string());
   }
   evicting_ = false;
 }
@@ -96,7 +71,7 @@ void StoreHolder::close() {
   const std::lock_guard lock(mutex_);
   if (!store_) return;
   if (auto flushed = store_->flush(); !flushed) {
-    log_line("cannot flush the store: " + flushed.error().to_string());
+    log_at(LogLevel::kError, "cannot flush the store: " + flushed.error().to_string());
   }
   store_.reset();
 }

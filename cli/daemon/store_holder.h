@@ -18,11 +18,12 @@ namespace pcache::cli {
 
 class StoreHolder {
  public:
-  explicit StoreHolder(const Locations& locations) : locations_(locations) {}
+  StoreHolder(const Locations& locations, const store::Limits& limits)
+      : locations_(locations), limits_(limits) {}
 
   std::shared_ptr<store::Store> get();  // null when unusable: problem() says why
   std::string problem();
-  // Forgets the least used where the store is past its limits (PCACHE_MAX_SIZE, PCACHE_MIN_FREE).
+  // Forgets the least used where the store is past its limits (max_size, min_free).
   void keep_limits();
   // Empties the store. An unusable one is removed and made anew; gives the bytes freed.
   Result<uint64_t> clear();
@@ -32,6 +33,7 @@ class StoreHolder {
   std::shared_ptr<store::Store> get_locked();
 
   const Locations locations_;
+  const store::Limits limits_;
   std::atomic<bool> evicting_{false};
   std::mutex mutex_;
   std::shared_ptr<store::Store> store_;
