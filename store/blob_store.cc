@@ -143,8 +143,10 @@ std::optional<Stamp> FileBlobStore::noted(const Digest& digest) {
 }
 
 void FileBlobStore::note(const Digest& digest, const Stamp& stamp) {
-  const std::optional<Stamp> before = noted(digest);
+  std::optional<Stamp> before = noted(digest);
   const std::lock_guard lock(mutex_);
+  // Another thread may have put the same contents since.
+  if (const Stamp* known = stamps_.find(digest)) before = *known;
   if (totals_) {
     totals_->count += before ? 0 : 1;
     totals_->bytes += stamp.size - (before ? before->size : 0);
