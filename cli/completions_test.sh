@@ -62,9 +62,9 @@ if command -v zsh > /dev/null; then zsh -n "$share/_pcache" || fail 'zsh: syntax
 if command -v fish > /dev/null; then
   fish -n "$share/pcache.fish" || fail 'fish: syntax'
   for command in $commands; do
+    offered=$(fish -c "source $share/pcache.fish; complete -C 'pcache $command --'" | cut -f1)
     for option in $(options_of "$command" | grep '^--'); do
-      fish -c "source $share/pcache.fish; complete -C 'pcache $command $option'" | grep -qE -- "^$option(\s|$)" \
-        || fail "fish: $command: $option is not offered"
+      grep -qxF -- "$option" <<< "$offered" || fail "fish: $command: $option is not offered"
     done
   done
 else
