@@ -99,7 +99,7 @@ def _another_price(job):
     return [*job.argv[:-1], "5"] if job.argv[-1] == "1" else None
 
 
-@scenario(timeout=300)
+@scenario(timeout=300, by_hand=True)
 def workflow_tables(t):
     """A summary of each table, then a plot of all, with nothing but python."""
     count = size(t, 8, 200)
@@ -129,7 +129,7 @@ plt.savefig(target)
 '''
 
 
-@scenario(timeout=600)
+@scenario(timeout=600, by_hand=True)
 def workflow_pandas(t):
     """Plots by pandas and matplotlib, one for each table."""
     need("python3", modules=("pandas", "matplotlib"))
@@ -168,7 +168,7 @@ def _another_gap(job):
     return [*job.argv, "-GAPOPEN=12"] if job.stage == 0 else None
 
 
-@scenario(timeout=600)
+@scenario(timeout=600, by_hand=True)
 def workflow_alignments(t):
     """clustalw, hmmbuild on what it aligned, hmmsearch with what that built; raxml for every tenth family (none of
     five: its threads spin, and that takes minutes where there are other processes)."""
@@ -241,7 +241,7 @@ def _counting(count, command, **how):
                     parameter=lambda job: [*job.argv[:3], "3"], **how)
 
 
-@scenario(timeout=600)
+@scenario(timeout=600, by_hand=True)
 def workflow_parallel(t):
     """GNU parallel as the runner. It looks at other processes and at the terminal, so only its jobs hit."""
     need("parallel")
@@ -263,7 +263,7 @@ rule count:
 """
 
 
-@scenario(timeout=900)
+@scenario(timeout=900, by_hand=True)
 def workflow_snakemake(t):
     """snakemake as the runner: it keeps a log of its own, and leaves alone what is newer than its inputs."""
     need("snakemake")
@@ -273,7 +273,7 @@ def workflow_snakemake(t):
         ignored=(".snakemake",))).run()
 
 
-@scenario(timeout=300)
+@scenario(timeout=300, by_hand=True)
 def workflow_archives(t):
     """A directory's files in an archive each, packed, unpacked and summed."""
     count = size(t, 6, 300)
@@ -300,7 +300,7 @@ def _picture(rng, side=48):
     return f"P6 {side} {side} 255\n".encode() + pixels
 
 
-@scenario(timeout=300)
+@scenario(timeout=300, by_hand=True)
 def workflow_pictures(t):
     """ImageMagick: each picture made smaller, then a strip of all. (montage asks for random numbers.)"""
     need("convert-im6.q16")
@@ -317,7 +317,7 @@ def workflow_pictures(t):
         parameter=lambda job: ["0x2" if a == "0x1" else a for a in job.argv] if job.stage == 0 else None)).run()
 
 
-@scenario(timeout=600)
+@scenario(timeout=600, by_hand=True)
 def workflow_mothur(t):
     """mothur makes files, renames them and removes them again; its log tells how long it took."""
     need("mothur")
@@ -344,7 +344,7 @@ def _article(rng, i):
             "\\end{document}\n")
 
 
-@scenario(timeout=600)
+@scenario(timeout=600, by_hand=True)
 def workflow_papers(t):
     """pdflatex, twice for the references, with a date that is given."""
     need("pdflatex")

@@ -22,6 +22,9 @@ function(pcache_scenarios label)
     list(GET words 0 name)
     list(GET words 1 user)
     list(GET words 2 timeout)
+    if("by_hand" IN_LIST words)
+      continue()
+    endif()
     add_test(NAME ${label}.${name}.${user}
              COMMAND ${python} ${runner} ${CMAKE_CURRENT_SOURCE_DIR} ${name}
                      --programs $<TARGET_FILE_DIR:pcache> --as ${user} ${ARGN})

@@ -123,7 +123,7 @@ def main():
     if arguments.name == "list":
         for s in scenarios.values():
             for user in s.users:
-                print(f"{s.name} {user} {s.timeout}")
+                print(f"{s.name} {user} {s.timeout}" + (" by_hand" if s.by_hand else ""))
         return 0
     if reason := check_machine(arguments.user):
         return skip(reason)

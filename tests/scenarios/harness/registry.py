@@ -20,14 +20,15 @@ class Scenario:
     run: Callable
     timeout: int = 60
     users: tuple = ("root", "user")
+    by_hand: bool = False  # ctest does not run it
 
 
-def scenario(function=None, *, timeout=60, users=("root", "user")):
+def scenario(function=None, *, timeout=60, users=("root", "user"), by_hand=False):
     def add(run):
         name = run.__name__
         if name in SCENARIOS:
             raise ValueError("two scenarios are called " + name)
-        SCENARIOS[name] = Scenario(name, run, timeout, users)
+        SCENARIOS[name] = Scenario(name, run, timeout, users, by_hand)
         return run
 
     return add(function) if function else add
