@@ -74,8 +74,11 @@ bool is_listed(const NameList& list, const ImageInfo& image) {
 bool never_recorded(const ImageInfo& image) {
   const NameList& never = image.lists->never;
   if (is_listed(never, image)) return true;
-  return image.script.text != "/" &&
-         (never.contains(image.script.name()) || never.contains(image.script.text));
+  // A script that is called as a program of the built-in list is another thing: "./w".
+  const std::string& path = image.script.text;
+  const std::string script = image.script.name();
+  return path != "/" && ((never.contains(script) && !Lists::defaults().never.contains(script)) ||
+                         (path.find('/') != std::string::npos && never.contains(path)));
 }
 
 bool is_shell(const std::string& image) { return contains(kShells, image); }

@@ -226,10 +226,25 @@ void Interpreter::on_write(const Caller& c, const CallEvent& event) {
   written(c, fd, pieces);
 }
 
+bool Interpreter::keep_written(Process& process, const std::shared_ptr<StreamTag>& tag,
+                               const CallEvent& event) {
+  const FdKind kind = classify(tag->link);
+  if (kind == FdKind::kOther || !event.first ||
+      event.first->size() != static_cast<uint64_t>(*event.result))
+    return false;
+  const int64_t offset = spool_.append(*event.first);
+  if (offset < 0) return false;
+  stream_written(process, tag, static_cast<uint64_t>(offset), event.first->size());
+  return true;
+}
+
 // Whether it still is what it was can't be asked any more; the source knows when it is closed.
-void Interpreter::written_above(const Caller& c, int fd) {
+void Interpreter::written_above(const Caller& c, const CallEvent& event) {
+  const int fd = static_cast<int>(event.args[0]);
   const std::string detail = "it wrote to descriptor " + std::to_string(fd);
-  if (const auto tag = c.process.tags.find(fd); tag != c.process.tags.end())
+  if (const auto tag = c.process.tags.find(fd); tag != c.process.tags.end() &&
+                                                wants_stream(c.process, tag->second) &&
+                                                !keep_written(c.process, tag->second, event))
     refuse_tag_users(c, *tag->second, "stream-uncertain", detail + ", a copy of a standard one");
   const auto given = c.process.inherited.find(fd);
   if (given == c.process.inherited.end()) return;

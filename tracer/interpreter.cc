@@ -39,7 +39,9 @@ void Interpreter::on_observed(const CallEvent& event) {
   thread->big_write = false;
   if (process.replaying || process.execution->is_session()) return;
   const Caller caller{event.tid, process, *process.execution};
-  if (event.unreadable || event.below_fd) {
+  const bool writes =
+      event.row->meaning == Meaning::kWrite || event.row->meaning == Meaning::kWriteV;
+  if ((event.unreadable && !writes) || event.below_fd) {
     ledger_.refuse(caller.e, "unreadable-process", "", "what it asks for can't be read", true);
     return;
   }
@@ -49,7 +51,7 @@ void Interpreter::on_observed(const CallEvent& event) {
       return forget_descriptor(process, static_cast<int>(event.args[0]));
     case Meaning::kWrite:
     case Meaning::kWriteV:
-      if (worked) written_above(caller, static_cast<int>(event.args[0]));
+      if (worked) written_above(caller, event);
       return;
     case Meaning::kOpen:
       if (worked) forget_descriptor(process, static_cast<int>(*event.result));  // it was free

@@ -135,8 +135,10 @@ class Interpreter : public CallSink {
   // interpret_descriptors.cc
   void descriptor_examined(const Caller& c, const CallEvent& event);  // by fstat
   void on_write(const Caller& c, const CallEvent& event);
-  // Told after the fact, without the bytes: of a descriptor above 2.
-  void written_above(const Caller& c, int fd);
+  // Told after the fact: of a descriptor above 2, with its bytes where they are few.
+  void written_above(const Caller& c, const CallEvent& event);
+  bool keep_written(Process& process, const std::shared_ptr<StreamTag>& tag,
+                    const CallEvent& event);
   static void forget_descriptor(Process& process, int fd);
   void written(const Caller& c, int fd, const std::vector<std::pair<uint64_t, uint64_t>>& pieces);
   Answer on_transfer(const Caller& c, const CallEvent& event);

@@ -596,8 +596,8 @@ void Ledger::note_conflicts(Execution& writer, const Change& change, uint8_t asp
     if (const auto entry = a.paths.find(change.path); entry != a.paths.end()) {
       if ((entry->second.changed & aspects) != 0) {
         refuse(a, "raced", change.path.text, "another command changed it at the same time", false);
-        for (Execution* w = &writer; !below && !w->is_session() && !a.within(*w) &&
-                                     !w->keeps_private(change.path);
+        for (Execution* w = &writer;
+             !below && !w->is_session() && !a.within(*w) && !w->keeps_private(change.path);
              w = w->parent)
           refuse(*w, "raced", change.path.text, "another command changed it at the same time",
                  false);

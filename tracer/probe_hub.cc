@@ -100,7 +100,8 @@ CallEvent to_call_event(const pcache_event& event) {
   call.time_ns = static_cast<int64_t>(event.time_ns);
   call.unreadable = (event.flags & PCACHE_EVENT_UNREADABLE) != 0;
   call.below_fd = (event.flags & PCACHE_EVENT_BELOW_FD) != 0;
-  if (call.row->first.path >= 0 && !call.unreadable) call.first.emplace(event.text, event.size);
+  const bool text = call.row->first.path >= 0 || call.row->meaning == Meaning::kWrite;
+  if (text && !call.unreadable) call.first.emplace(event.text, event.size);
   return call;
 }
 

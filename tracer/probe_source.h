@@ -25,9 +25,10 @@ struct CallEvent {
   int number = -1;
   const SyscallRow* row = nullptr;
   std::array<uint64_t, 6> args{};
-  std::optional<std::string> first, second;  // the row's path arguments, where they could be read
-  bool unreadable = false;                   // the caller refuses to be read
-  bool foreign = false;                      // another architecture's call
+  // The row's path arguments, where they could be read. Of an asynchronous write: its bytes.
+  std::optional<std::string> first, second;
+  bool unreadable = false;  // the caller refuses to be read
+  bool foreign = false;     // another architecture's call
   // Of asynchronous sources:
   std::optional<int64_t> result;
   int64_t time_ns = 0;    // CLOCK_MONOTONIC, as the call returned

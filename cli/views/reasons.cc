@@ -49,6 +49,7 @@ constexpr ReasonRow kRows[] = {
      "give it a fixed number: -j4, taskset"},
     {"environment-changed", false, "a variable that keys leave out, but it looked at, differs", ""},
     {"recache", false, "--recache looks nothing up", "run it without --recache"},
+    {"check", false, "--check runs what would hit", "run it without --check"},
     {"store-failed", false, "its record could not be read",
      "`pcache verify`, and the daemon's log"},
     {"replay-failed", false, "its outputs could not be brought back",

@@ -127,6 +127,7 @@ def check_agrees(t):
     t.check(b"pcache: check: " in done.err and b"all as recorded" in done.err, done.err)
     shell = report.executions[0]
     t.equal((shell["outcome"], shell["checked"], shell["differences"]), ("miss", True, []), "the shell")
+    t.check("check" in [reason["code"] for reason in shell["reasons"]], shell)
     t.check(report.json["checked"] >= 2 and report.json["different"] == 0, report.json)
     t.same_files("after --check")
 

@@ -45,7 +45,7 @@ class RecorderTest : public LedgerTest {
   }
   LookupResult look_up_now(const Execution& e) {
     Process process;
-    return look_up(e, process, *observer_, false);
+    return look_up(e, process, *observer_, true);
   }
   void write_stream(Execution& e, uint32_t fd, const std::string& bytes) {
     const int64_t offset = spool_->append(bytes);
@@ -308,6 +308,7 @@ TEST_F(RecorderTest, AnOutputThatSomebodyElseChangedBeforeTheParentEndedIsNotRec
   ledger_->forget(child);
   let_stamps_age();
   write_file(in_root("out"), "an editor's");
+  ledger_->changed_outside(TreePath{"out"});  // as the mount tells
   recorder_->record(parent);
   EXPECT_FALSE(parent.recorded);
 }

@@ -112,7 +112,19 @@ static __always_inline int tell_without_path(const struct pcache_call* call, __u
   }
   __u32 zero = 0;
   struct pcache_event* event = bpf_map_lookup_elem(&scratch, &zero);
-  if (event) send(event, ids, number, result, session, args, 0, 1);
+  if (!event) return 0;
+  __u64 size = 1;
+  __u16 told = 0;
+  if (number == __NR_write && result > 0) {
+    // What was written, where it is short; the page is there, as the kernel has just read it.
+    const __u64 length = (__u64)result & (PCACHE_TEXT - 1);
+    if (length == (__u64)result &&
+        bpf_probe_read_user(event->text, length, (const void*)args[1]) == 0)
+      size = length + 1;
+    else
+      told = PCACHE_EVENT_UNREADABLE;
+  }
+  send(event, ids, number, result, session, args, told, size);
   return 0;
 }
 
