@@ -220,6 +220,10 @@ void Interpreter::observe_opened(const Caller& c, const Resolved& resolved) {
 bool Interpreter::opened_too_long_ago(const Caller& c, const Resolved& at) {
   const int fd = std::atoi(at.path.text.c_str() + std::strlen("/proc/self/fd/"));
   if (!fd_link(c.tid, fd).empty()) return false;
+  if (c.process.inherited.contains(fd)) {
+    ledger_.refuse(c.e, "reads-pipe", "", at.path.text + " was handed to it", false);
+    return true;
+  }
   if (const auto tag = c.process.tags.find(fd);
       tag == c.process.tags.end() || classify(tag->second->link) != FdKind::kNull)
     ledger_.refuse(c.e, "stream-reopened", "", at.path.text + " was opened by name", true);

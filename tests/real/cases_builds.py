@@ -105,7 +105,7 @@ def lua(t):
     t.step(["src/lua", "-e", "print(6*7, _VERSION)"], what="the program again")
 
 
-@scenario(timeout=700, users=("user",))
+@scenario(timeout=700, users=("root",))
 def hello_with_configure(t):
     """autoconf's scripts: a thousand short processes, many of them sed, cat and rm."""
     projects.unpack(t, "hello", git=False)

@@ -79,11 +79,20 @@ def doctor_on_this_machine(t):
     t.check("seccomp" in text and "ok" in text, text)
 
 
+def _is_dead(mount):
+    try:
+        os.statvfs(mount)
+    except OSError:
+        return True
+    return False
+
+
 @scenario
 def doctor_finds_a_dead_mount(t):
     t.mount()
     t.kill_daemon(signal.SIGKILL)
     t.check(process.wait_until(lambda: t.daemon() is None), "the daemon lives")
+    t.check(process.wait_until(lambda: _is_dead(t.tree)), "the mount lives")
     done = t.cli("doctor", "--json")
     t.equal(done.status, 1, "status")
     dead = [f for f in json.loads(done.out)["findings"] if f["name"] == "dead-mount"]
