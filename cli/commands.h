@@ -19,6 +19,8 @@ inline constexpr int kNotFound = 127;
 struct MountArguments {
   std::string dir = ".";
   bool no_passthrough = false;
+  bool no_seize = false;
+  bool disable = false, read_only = false, recache = false;  // of what is seized
   bool json = false;
 };
 int mount_command(const MountArguments& arguments);

@@ -35,6 +35,12 @@ void add_mount_commands(CLI::App& app, Arguments& a) {
   CLI::App* mount = app.add_subcommand("mount", "Mount over a directory");
   mount->add_option("DIR", a.mount.dir, "the directory (default: the working directory)");
   mount->add_flag("--no-passthrough", a.mount.no_passthrough, "copy contents through the daemon");
+  mount->add_flag("--no-seize", a.mount.no_seize,
+                  "leave commands alone that are started without `pcache run`");
+  mount->add_flag("--disable", a.mount.disable, "cache nothing by itself; the same as --no-seize");
+  mount->add_flag("--read-only", a.mount.read_only,
+                  "what is started in it hits, but is not recorded");
+  mount->add_flag("--recache", a.mount.recache, "what is started in it runs, and is recorded anew");
   mount->add_flag("--json", a.mount.json, "as JSON");
 
   CLI::App* umount = app.add_subcommand("umount", "Write out what is still served, then unmount");

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "cli/client.h"
 #include "cli/commands.h"
@@ -23,12 +24,21 @@ int mount_command(const MountArguments& arguments) {
   Json request = make_request("mount");
   request["dir"] = *dir;
   request["no_passthrough"] = arguments.no_passthrough || !settings.flag("passthrough");
+  request["settings"] = settings.to_request();
+  request["read_only"] = arguments.read_only || settings.flag("read_only");
+  request["recache"] = arguments.recache;
+  const bool seize = !arguments.no_seize && !arguments.disable && settings.flag("seizing");
+  request["seize"] = seize;
+  const char* path = std::getenv("PATH");
+  request["path"] = path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path;
   const auto answer = ask(connection->channel, request);
   if (!answer) return fail(answer.error().to_string());
 
   if (arguments.json) {
     const Json out = {{"mounted", *dir},
                       {"passthrough", answer->flag("passthrough")},
+                      {"seizes", answer->flag("seizes")},
+                      {"seize_problem", seize ? answer->text("seize_problem") : ""},
                       {"note", answer->text("note")}};
     fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
     return 0;
@@ -40,7 +50,13 @@ int mount_command(const MountArguments& arguments) {
   if (cwd && is_inside(*cwd, *dir)) {
     fmt::print("This shell was here before the mount: `cd .` enters it.\n");
   }
-  fmt::print("Commands are cached under `pcache run -- CMD` and in `pcache shell`.\n");
+  if (answer->flag("seizes")) {
+    fmt::print(
+        "Commands started in it are cached; `pcache explain` tells what became of the last.\n");
+  } else {
+    fmt::print("Commands are cached under `pcache run -- CMD` and in `pcache shell`{}.\n",
+               seize ? fmt::format(" (not by themselves: {})", answer->text("seize_problem")) : "");
+  }
   return 0;
 }
 

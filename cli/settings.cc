@@ -79,6 +79,7 @@ const store::NameList& built_in_list(std::string_view name) {
   if (name == "never") return lists.never;
   if (name == "records_mtimes") return lists.records_mtimes;
   if (name == "session_variables") return lists.session_variables;
+  if (name == "seize") return lists.seize;
   return none;
 }
 
@@ -186,6 +187,8 @@ const std::vector<SettingRow>& setting_rows() {
       {"read_only", kFlag, false, "no", "hit, but record nothing"},
       {"passthrough", kFlag, false, "yes",
        "contents go through the kernel where that is permitted"},
+      {"seizing", kFlag, false, "yes",
+       "`pcache mount` alone caches what is started in the mount, where that is permitted"},
       {"cache_failures", kFlag, false, "no", "commands that fail are recorded and hit too"},
       {"never", kNames, false, "", "programs that always run, and so does what contains them"},
       {"records_mtimes", kNames, false, "",
@@ -198,6 +201,8 @@ const std::vector<SettingRow>& setting_rows() {
        "programs that do not care what was at their outputs' place"},
       {"session_variables", kNames, false, "",
        "variables of the terminal and login: not part of a key"},
+      {"seize", kNames, false, "",
+       "programs that are cached when they are started in a mount, without `pcache run`"},
       {"private_dirs", kNames, false, "", "PROGRAM:DIR: its own cache, neither input nor output"},
   };
   return rows;
@@ -376,6 +381,7 @@ std::shared_ptr<const store::Lists> lists_of(const Json& settings) {
   take("never", &lists->never);
   take("records_mtimes", &lists->records_mtimes);
   take("session_variables", &lists->session_variables);
+  take("seize", &lists->seize);
   words_of("private_dirs", [&](const Words& words) {
     lists->private_dirs.clear();
     for (const std::string& word : words)

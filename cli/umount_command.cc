@@ -84,7 +84,14 @@ int clear_dead(Told& told, const Locations& locations, const std::string& dir) {
 int unmount_all(Told& told, const Locations& locations, bool lazy) {
   std::vector<std::string> dead;
   for (const MountEntry& mount : read_mounts()) {
-    if (mount.is_pcache() && is_dead(mount.dir)) dead.push_back(mount.dir);
+    if (!mount.is_pcache() || !is_dead(mount.dir)) continue;
+    // Who has the notes of what was being written there can mend it.
+    if (::access(locations.unfinished(mount.dir).c_str(), F_OK) == 0) {
+      dead.push_back(mount.dir);
+    } else if (!told.json()) {
+      fmt::print("{} is the dead mount of another PCACHE_DIR: `pcache umount DIR` clears it.\n",
+                 printable(mount.dir));
+    }
   }
   int status = 0;
   for (const std::string& dir : dead) {

@@ -32,58 +32,31 @@ constexpr const char* kNever[] = {
 
 constexpr const char* kRecordsMtimes[] = {"ninja", "samu"};
 
+// What people start in a project that is work: builders, interpreters of scripts, compilers. Not
+// what they talk to (editors, git), nor what is cheaper than being followed.
+constexpr const char* kSeize[] = {
+    "make",    "gmake",   "ninja",     "samu",     "cmake",    "ctest",     "meson",    "scons",
+    "bmake",   "rake",    "snakemake", "parallel", "latexmk",  "pdflatex",  "xelatex",  "lualatex",
+    "sh",      "bash",    "dash",      "zsh",      "ksh",      "python3",   "python",   "perl",
+    "ruby",    "node",    "Rscript",   "gcc",      "g++",      "cc",        "c++",      "clang",
+    "clang++", "rustc",   "cargo",     "gfortran", "javac",    "tar",       "gzip",     "xz",
+    "zstd",    "convert", "montage",   "clustalw", "hmmbuild", "hmmsearch", "raxmlHPC", "bwa",
+    "mothur",  "samtools"};
+
 // Of the terminal, the login and the agents; never of the work.
-constexpr const char* kSessionVariables[] = {"COLUMNS",
-                                             "LINES",
-                                             "WINDOWID",
-                                             "WINDOW",
-                                             "TERM_SESSION_ID",
-                                             "ITERM_SESSION_ID",
-                                             "SSH_AUTH_SOCK",
-                                             "SSH_AGENT_PID",
-                                             "SSH_CLIENT",
-                                             "SSH_CONNECTION",
-                                             "SSH_TTY",
-                                             "GPG_TTY",
-                                             "GPG_AGENT_INFO",
-                                             "DBUS_SESSION_BUS_ADDRESS",
-                                             "DISPLAY",
-                                             "WAYLAND_DISPLAY",
-                                             "XAUTHORITY",
-                                             "SESSION_MANAGER",
-                                             "DESKTOP_SESSION",
-                                             "DESKTOP_STARTUP_ID",
-                                             "XDG_ACTIVATION_TOKEN",
-                                             "XDG_SESSION_ID",
-                                             "XDG_SESSION_TYPE",
-                                             "XDG_SESSION_CLASS",
-                                             "XDG_SESSION_DESKTOP",
-                                             "XDG_SESSION_PATH",
-                                             "XDG_SEAT",
-                                             "XDG_SEAT_PATH",
-                                             "XDG_VTNR",
-                                             "TMUX",
-                                             "TMUX_PANE",
-                                             "STY",
-                                             "TERM_PROGRAM",
-                                             "TERM_PROGRAM_VERSION",
-                                             "INVOCATION_ID",
-                                             // GNU parallel tells each of its jobs which process
-                                             // runs it, and where it comes in the row.
-                                             "PARALLEL_PID",
-                                             "PARALLEL_TMP",
-                                             "PARALLEL_SEQ",
-                                             "PARALLEL_JOBSLOT",
-                                             "PARALLEL_JOBSLOT0",
-                                             "PARALLEL_HOME",
-                                             "JOURNAL_STREAM",
-                                             "SYSTEMD_EXEC_PID",
-                                             "MANAGERPID",
-                                             "LC_IDENTIFICATION_SESSION",
-                                             "KONSOLE_*",
-                                             "GNOME_TERMINAL_*",
-                                             "KITTY_*",
-                                             "VSCODE_*"};
+constexpr const char* kSessionVariables[] = {
+    "COLUMNS", "LINES", "WINDOWID", "WINDOW", "TERM_SESSION_ID", "ITERM_SESSION_ID",
+    "SSH_AUTH_SOCK", "SSH_AGENT_PID", "SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "GPG_TTY",
+    "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY",
+    "SESSION_MANAGER", "DESKTOP_SESSION", "DESKTOP_STARTUP_ID", "XDG_ACTIVATION_TOKEN",
+    "XDG_SESSION_ID", "XDG_SESSION_TYPE", "XDG_SESSION_CLASS", "XDG_SESSION_DESKTOP",
+    "XDG_SESSION_PATH", "XDG_SEAT", "XDG_SEAT_PATH", "XDG_VTNR", "TMUX", "TMUX_PANE", "STY",
+    "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "INVOCATION_ID",
+    // GNU parallel tells each of its jobs which process
+    // runs it, and where it comes in the row.
+    "PARALLEL_PID", "PARALLEL_TMP", "PARALLEL_SEQ", "PARALLEL_JOBSLOT", "PARALLEL_JOBSLOT0",
+    "PARALLEL_HOME", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID",
+    "LC_IDENTIFICATION_SESSION", "KONSOLE_*", "GNOME_TERMINAL_*", "KITTY_*", "VSCODE_*"};
 
 template <size_t N>
 std::vector<std::string> words_of(const char* const (&words)[N]) {
@@ -152,6 +125,7 @@ const Lists& Lists::defaults() {
     lists.never = NameList(words_of(kNever));
     lists.records_mtimes = NameList(words_of(kRecordsMtimes));
     lists.session_variables = NameList(words_of(kSessionVariables));
+    lists.seize = NameList(words_of(kSeize));
     return lists;
   }();
   return built_in;

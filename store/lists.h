@@ -50,6 +50,7 @@ struct Lists {
   NameList never;               // programs that must always run, with all that contains them
   NameList records_mtimes;      // programs that are not skipped as a whole
   NameList session_variables;   // left out of keys
+  NameList seize;               // what is seized in a mount; says nothing about records
   std::vector<PrivateDir> private_dirs;
 
   // Of the lists that a record depends on, those that are not the built-in ones, as

@@ -115,6 +115,12 @@ bool asks_for_random_numbers(const Execution& e) {
                      [](const std::string& word) { return store::text_is_random(word); });
 }
 
+bool traces_others(const Execution& e) {
+  static const std::set<std::string> kImages = {"gdb",    "gdbserver", "lldb", "lldb-server",
+                                                "strace", "ltrace",    "rr"};
+  return kImages.contains(e.image_name);
+}
+
 uint8_t aspects_of_effect(const Effect& effect, bool existed) {
   switch (effect.kind) {
     case EffectKind::kFile:
@@ -269,7 +275,7 @@ void TracedSession::on_exec(Tid tid) {
   if (process == nullptr) return;
   interpreter_.drain();
   take_tree_ops();
-  if (with_hub_) interpreter_.executed(tid, *process);
+  if (with_hub_ || process->pending_exec.empty()) interpreter_.executed(tid, *process);
   for (const pid_t thread : process->threads)
     if (thread != tid.value) source_->forget(Tid{thread});
   lineage_.keep_leader_only(*process);
@@ -298,6 +304,9 @@ void TracedSession::on_exec(Tid tid) {
     options_.watcher->on_exec({process->pid, e.id, parent.is_session() ? 0 : parent.id, e.image});
     return;
   }
+  if (seized_ && (traces_others(e) || images_.has_leak_sanitizer(image)))
+    return leave_alone(*process, "traces-itself",
+                       "it traces processes itself, and was left to do so");
   if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
     // Temporary names and users concern this execution; an unknown program concerns all above it.
     const bool ancestors = reason->code != "temporary-name";

@@ -136,7 +136,8 @@ struct Execution {
   bool compiles_python = false;          // it imported compileall: __pycache__ is its output
   // (dev, ino) whose link count its tree changed: what it was before
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> relinked;
-  std::set<std::pair<uint64_t, uint64_t>> output_inodes;  // files its stdout and stderr go to
+  std::set<std::pair<uint64_t, uint64_t>> changed_inodes;  // that have other names as well
+  std::set<std::pair<uint64_t, uint64_t>> output_inodes;   // files its stdout and stderr go to
   std::string root_reason;  // non-empty: its record holds for this root only
   uint64_t saved_ns = 0, bytes_served = 0, stops = 0, tree_ops = 0, effect_count = 0;
   uint32_t nested = 0;  // executions inside it

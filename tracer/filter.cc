@@ -37,7 +37,12 @@ constexpr unsigned long kTerminalRequests[] = {TCGETS,     TCSETS,    TCSETSW,  
 
 class FilterBuilder {
  public:
-  FilterBuilder() : context_(seccomp_init(SCMP_ACT_ALLOW), &seccomp_release) {}
+  // `before_and_after`: what becomes of calls whose result matters too.
+  explicit FilterBuilder(uint32_t before_and_after)
+      : before_and_after(before_and_after),
+        context_(seccomp_init(SCMP_ACT_ALLOW), &seccomp_release) {}
+
+  const uint32_t before_and_after;
 
   bool ok() const { return context_ != nullptr && failure_ == 0; }
   int failure() const { return failure_; }
@@ -70,7 +75,7 @@ scmp_arg_cmp masked(unsigned arg, uint64_t mask, uint64_t value) {
 void add_open(FilterBuilder& filter, const SyscallRow& row) {
   const unsigned flags = static_cast<unsigned>(row.flags);
   for (const uint64_t bit : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC})
-    filter.when(SCMP_ACT_TRACE(1), row.number, {masked(flags, bit, bit)});
+    filter.when(filter.before_and_after, row.number, {masked(flags, bit, bit)});
 }
 
 scmp_arg_cmp only_looks(const SyscallRow& row) {
@@ -161,13 +166,13 @@ void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& 
     case Meaning::kDup:
       if (row.name != "fcntl") break;
       for (const unsigned command : kDupCommands)
-        filter.when(SCMP_ACT_TRACE(1), row.number, {masked(1, 0xffffffff, command)});
+        filter.when(filter.before_and_after, row.number, {masked(1, 0xffffffff, command)});
       return;
     default:
       break;
   }
   if (row.trap == Trap::kNotify) filter.always(SCMP_ACT_NOTIFY, row.number);
-  if (row.trap == Trap::kTrace) filter.always(SCMP_ACT_TRACE(1), row.number);
+  if (row.trap == Trap::kTrace) filter.always(filter.before_and_after, row.number);
 }
 
 // For a watcher: what means something, with its result, and where descriptors come from.
@@ -190,10 +195,11 @@ void add_watched_row(FilterBuilder& filter, const SyscallRow& row) {
 
 // What becomes of each call: `add` makes the rules of one row.
 template <class Add>
-Result<std::string> make_program(uint32_t unknown, Add add) {
-  FilterBuilder filter;
+Result<std::string> make_program(uint32_t before_and_after, uint32_t unknown, Add add) {
+  FilterBuilder filter(before_and_after);
   if (!filter.ok()) return make_error(ErrorKind::kUnsupported, "cannot make a seccomp filter");
-  filter.attribute(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRACE(2));
+  const bool stops = before_and_after != SCMP_ACT_NOTIFY;
+  filter.attribute(SCMP_FLTATR_ACT_BADARCH, stops ? SCMP_ACT_TRACE(2) : SCMP_ACT_NOTIFY);
   filter.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);
   for (const SyscallRow& row : syscall_table()) add(filter, row);
   for (int number = 0; number <= kHighestNumber; ++number)
@@ -214,24 +220,26 @@ Result<std::string> make_program(uint32_t unknown, Add add) {
 }  // namespace
 
 // Making one takes milliseconds; most commands are given no descriptors.
-Result<std::string> filter_program(const std::vector<int>& given, bool with_hub) {
+Result<std::string> filter_program(const std::vector<int>& given, FilterKind kind) {
   static std::mutex lock;
-  static std::map<std::pair<std::vector<int>, bool>, std::string> made;
+  static std::map<std::pair<std::vector<int>, FilterKind>, std::string> made;
   const std::lock_guard guard(lock);
-  const auto key = std::make_pair(given, with_hub);
+  const auto key = std::make_pair(given, kind);
   if (const auto known = made.find(key); known != made.end()) return known->second;
   std::set<int> watched(given.begin(), given.end());
   for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
+  const uint32_t changes = kind == FilterKind::kSeized ? SCMP_ACT_NOTIFY : SCMP_ACT_TRACE(1);
   Result<std::string> program =
-      make_program(SCMP_ACT_NOTIFY, [&](FilterBuilder& filter, const SyscallRow& row) {
-        add_row(filter, row, watched, with_hub);
+      make_program(changes, SCMP_ACT_NOTIFY, [&](FilterBuilder& filter, const SyscallRow& row) {
+        add_row(filter, row, watched, kind != FilterKind::kAlone);
       });
   if (program) made[key] = *program;
   return program;
 }
 
 Result<std::string> watch_filter_program() {
-  static const Result<std::string> program = make_program(SCMP_ACT_TRACE(1), add_watched_row);
+  static const Result<std::string> program =
+      make_program(SCMP_ACT_TRACE(1), SCMP_ACT_TRACE(1), add_watched_row);
   return program;
 }
 

@@ -24,6 +24,8 @@ class HubSource : public ProbeSource {
   bool watch(Tid tid) override { return feed_->watch(tid.value); }
   void forget(Tid tid) override { feed_->forget(tid.value); }
   void mark(pid_t pid, uint64_t descriptors) override { feed_->mark(pid, descriptors); }
+  // Of a seized process, which has no filter at first.
+  void add(std::unique_ptr<ProbeSource> synchronous) { synchronous_ = std::move(synchronous); }
 
  private:
   void drain_now_and_then();

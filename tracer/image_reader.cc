@@ -42,6 +42,42 @@ std::string elf_interpreter(const std::string& head, int fd) {
   return {};
 }
 
+template <class T>
+bool read_at(int fd, uint64_t at, T* to) {
+  return ::pread(fd, to, sizeof *to, static_cast<off_t>(at)) == static_cast<ssize_t>(sizeof *to);
+}
+
+// The names that a 64-bit program imports and exports, NUL-separated.
+std::string dynamic_strings(int fd) {
+  constexpr uint64_t kMost = 16 << 20;
+  Elf64_Ehdr header;
+  if (!read_at(fd, 0, &header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return {};
+  std::vector<Elf64_Phdr> loads;
+  Elf64_Phdr dynamic{};
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
+    Elf64_Phdr segment;
+    if (!read_at(fd, header.e_phoff + i * sizeof segment, &segment)) return {};
+    if (segment.p_type == PT_LOAD) loads.push_back(segment);
+    if (segment.p_type == PT_DYNAMIC) dynamic = segment;
+  }
+  uint64_t address = 0, size = 0;
+  for (uint64_t at = 0; at + sizeof(Elf64_Dyn) <= dynamic.p_filesz; at += sizeof(Elf64_Dyn)) {
+    Elf64_Dyn entry;
+    if (!read_at(fd, dynamic.p_offset + at, &entry) || entry.d_tag == DT_NULL) break;
+    if (entry.d_tag == DT_STRTAB) address = entry.d_un.d_ptr;
+    if (entry.d_tag == DT_STRSZ) size = entry.d_un.d_val;
+  }
+  for (const Elf64_Phdr& load : loads) {
+    if (address < load.p_vaddr || address >= load.p_vaddr + load.p_filesz) continue;
+    std::string text(std::min(size, kMost), '\0');
+    const ssize_t n = ::pread(fd, text.data(), text.size(),
+                              static_cast<off_t>(load.p_offset + (address - load.p_vaddr)));
+    text.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    return text;
+  }
+  return {};
+}
+
 std::string shebang_path(const std::string& head) {
   size_t begin = 2;
   while (begin < head.size() && (head[begin] == ' ' || head[begin] == '\t')) ++begin;
@@ -83,6 +119,15 @@ const ImageReader::Elf* ImageReader::inspect(const store::TreePath& path, const 
     }
   }
   return &(known_[stamp] = std::move(elf));
+}
+
+// Both runtimes export their entry points, or import them from the shared one.
+bool ImageReader::has_leak_sanitizer(const ReadImage& image) const {
+  UniqueFd fd;
+  if (image.files.empty() || observer_.open_read(image.files.front().path, &fd) != 0) return false;
+  const std::string names = dynamic_strings(fd.get());
+  return names.find("__asan_init") != std::string::npos ||
+         names.find("__lsan_") != std::string::npos;
 }
 
 ReadImage ImageReader::read(Tid pid, const std::string& pending) {

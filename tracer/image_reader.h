@@ -36,6 +36,10 @@ class ImageReader {
   // `pending`: canonical absolute path the exec named (the script, for a #! program), or "".
   ReadImage read(Tid pid, const std::string& pending);
 
+  // Whether it was built with LeakSanitizer, which attaches to its own process at the end and fails
+  // where somebody else is attached.
+  bool has_leak_sanitizer(const ReadImage& image) const;
+
  private:
   struct Elf {
     bool readable = false, elf = false, wide = false;

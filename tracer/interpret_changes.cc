@@ -20,6 +20,8 @@ namespace {
 int64_t to_ns(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
 
 constexpr int kWriteBits = O_WRONLY | O_RDWR | O_TRUNC;
+// ERESTARTSYS to ERESTART_RESTARTBLOCK: the kernel's own, which no program sees.
+constexpr int64_t kFirstRestart = 512, kLastRestart = 516;
 
 }  // namespace
 
@@ -154,17 +156,65 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
   }
   if (!at.pseudo) pending.before_first = ledger_.before_change(c.e, at.path);
   if (has_second) pending.before_second = ledger_.before_change(c.e, pending.second.path);
+  read_arguments(c, event, &pending);
   pending_[c.tid.value] = std::move(pending);
   return {};
 }
 
+void Interpreter::read_arguments(const Caller& c, const CallEvent& event, Pending* pending) const {
+  switch (event.row->meaning) {
+    case Meaning::kOpen:
+    case Meaning::kOpen2:
+    case Meaning::kCreat: {
+      pending->flags = open_flags(event);
+      if ((pending->flags & O_CREAT) == 0) return;
+      pending->mode = open_mode(event);
+      pending->umask = c.e.image.umask;
+      if (pending->before_first.err != 0) return;  // the new file shows its mode itself
+      if (const std::optional<Credentials> now = read_credentials(c.tid))
+        pending->umask = now->umask;
+      return;
+    }
+    case Meaning::kSetXattr:
+      pending->xattr = read_string(c.tid, RemotePtr{event.args[1]}, 256).value_or("?");
+      return;
+    case Meaning::kUtime: {
+      const uint64_t times =
+          event.args[event.row->name == "utimensat" || event.row->name == "futimesat" ? 2 : 1];
+      pending->times[0] = pending->times[1] = {0, UTIME_NOW};
+      if (times != 0 && event.row->name == "utimensat")
+        read_memory(c.tid, RemotePtr{times}, pending->times, sizeof pending->times);
+      else if (times != 0)
+        pending->times[0].tv_nsec = pending->times[1].tv_nsec = 0;  // explicit
+      return;
+    }
+    default:
+      return;
+  }
+}
+
 void Interpreter::on_result(const CallEvent& event, int64_t result) {
   const std::lock_guard guard(lock_);
+  returned(event, result);
+}
+
+// Possibly a while after the call has: nothing may be read of the process here that it can have
+// changed since without being seen.
+void Interpreter::returned(const CallEvent& event, int64_t result) {
   Process* process = lineage_.process_of(event.tid.value);
   if (process == nullptr || process->replaying) return;
+  if (result <= -kFirstRestart && result >= -kLastRestart) {  // it will be made again
+    pending_.erase(event.tid.value);
+    return;
+  }
   const bool moves =
       event.row->meaning == Meaning::kChdir || event.row->meaning == Meaning::kFchdir;
-  if (moves) process->cwd = proc_link(event.tid, "cwd");
+  if (moves && result >= 0) {
+    // It may be gone already.
+    const auto goal = going_to_.find(event.tid.value);
+    process->cwd = goal != going_to_.end() ? goal->second : proc_link(event.tid, "cwd");
+  }
+  if (moves) going_to_.erase(event.tid.value);
   if (moves || process->execution->is_session()) return;
   const Caller c{event.tid, *process, *process->execution};
   if (event.row->meaning == Meaning::kDup) return after_dup(c, event, result);
@@ -178,7 +228,7 @@ void Interpreter::on_result(const CallEvent& event, int64_t result) {
     case Meaning::kOpen:
     case Meaning::kOpen2:
     case Meaning::kCreat:
-      return after_open(c, event, pending, result);
+      return after_open(c, pending, result);
     case Meaning::kRename:
       return after_rename(c, pending);
     default:
@@ -213,11 +263,10 @@ void Interpreter::apply(const Caller& c, ChangeKind kind, const Resolved& at, co
     resolver_.changed(at.path, kind == ChangeKind::kMoveAway || kind == ChangeKind::kMoveOnto);
 }
 
-void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pending& p,
-                             int64_t result) {
+void Interpreter::after_open(const Caller& c, const Pending& p, int64_t result) {
   c.process.tags.erase(static_cast<int>(result));  // it was closed before
   c.process.inherited.erase(static_cast<int>(result));
-  const uint64_t flags = open_flags(event);
+  const uint64_t flags = p.flags;
   const bool existed = p.before_first.err == 0;
   if ((flags & kWriteBits) == 0 && existed) return;  // O_RDONLY|O_CREAT of what was there
   uint32_t mode = 0;
@@ -226,8 +275,7 @@ void Interpreter::after_open(const Caller& c, const CallEvent& event, const Pend
     if (!existed && ledger_.observer().stat(p.first.path, &st) == 0) {
       mode = st.st_mode & 07777;
     } else {
-      const std::optional<Credentials> now = read_credentials(c.tid);
-      mode = open_mode(event) & 07777 & ~(now ? now->umask : c.e.image.umask);
+      mode = p.mode & 07777 & ~p.umask;
     }
   } else if (existed) {
     mode = p.before_first.st.st_mode & 07777;
@@ -376,8 +424,7 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
       Change change = make_change(c, ChangeKind::kAttributes, at, p.before_first);
       change.mode_set = event.row->meaning == Meaning::kChmod;
       change.owner_set = event.row->meaning == Meaning::kChown;
-      if (event.row->meaning == Meaning::kSetXattr)
-        change.xattr = read_string(c.tid, RemotePtr{event.args[1]}, 256).value_or("?");
+      if (event.row->meaning == Meaning::kSetXattr) change.xattr = p.xattr;
       ledger_.change(c.e, change);
       return;
     }
@@ -385,13 +432,7 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
       Change change = make_change(c, ChangeKind::kTimes, at, p.before_first);
       struct stat st {};
       if (ledger_.observer().stat(at.path, &st) != 0) return;
-      const uint64_t times =
-          event.args[event.row->name == "utimensat" || event.row->name == "futimesat" ? 2 : 1];
-      timespec both[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
-      if (times != 0 && event.row->name == "utimensat")
-        read_memory(c.tid, RemotePtr{times}, both, sizeof both);
-      else if (times != 0)
-        both[0].tv_nsec = both[1].tv_nsec = 0;  // seconds or microseconds: explicit
+      const auto& both = p.times;
       if (both[0].tv_nsec != UTIME_NOW && both[0].tv_nsec != UTIME_OMIT)
         change.atime_ns = to_ns(st.st_atim);
       if (both[1].tv_nsec == UTIME_OMIT && !change.atime_ns) return;  // atime only: no effect

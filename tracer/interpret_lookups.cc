@@ -371,6 +371,8 @@ void Interpreter::on_chdir(const Caller& c, const CallEvent& event) {
   const std::optional<Resolved> at = resolve_arg(c, event, false, true);
   if (!at) return;
   observe_way(c.e, *at);
+  if (results_later_ && at->err == 0 && !at->pseudo)
+    going_to_[c.tid.value] = at->path.absolute(ledger_.observer().tree().root());
   if (!at->pseudo) observe_kind(c, *at);
 }
 

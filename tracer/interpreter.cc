@@ -33,6 +33,13 @@ void Interpreter::drain() {
 }
 
 void Interpreter::on_observed(const CallEvent& event) {
+  if (event.returned) {
+    const auto call = told_.find(event.tid.value);
+    if (call == told_.end() || call->second.number != event.number) return;
+    const CallEvent told = std::move(call->second);
+    told_.erase(call);
+    return returned(told, *event.result);
+  }
   Thread* thread = lineage_.thread(event.tid.value);
   if (thread == nullptr) return;
   Process& process = *thread->process;
@@ -78,6 +85,14 @@ Answer Interpreter::on_call(const CallEvent& event) {
   if (event.foreign) {
     ledger_.refuse(e, "foreign-architecture", "", "a 32-bit or x32 system call", true);
     return {};
+  }
+  if (results_later_) {
+    told_[event.tid.value] = event;
+    const int fd = static_cast<int>(event.args[0]);
+    // The copy may be written to before its result is seen.
+    if (event.row->meaning == Meaning::kDup &&
+        (process.tags.contains(fd) || process.inherited.contains(fd)))
+      asynchronous_->mark(process.pid, ~uint64_t{0});
   }
   return dispatch(caller, event);
 }
@@ -143,6 +158,7 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
     case Meaning::kFchdir:
       refuse_inherited_users(c, static_cast<int>(event.args[0]), "inherited-descriptor",
                              "it went to an inherited directory");
+      if (results_later_) going_to_[c.tid.value] = fd_link(c.tid, static_cast<int>(event.args[0]));
       if (event.args[0] == 0) stdin_used(c.process, 0);
       return {};
     case Meaning::kMap:
@@ -305,13 +321,13 @@ void Interpreter::check_answer(const Caller& c, const CallEvent& event, const Re
   bool differs = missing(told) != missing(at.err) &&
                  !(told == ENOTDIR && at.err == 0 && !S_ISDIR(at.st.st_mode));
   if (!differs && at.err == 0 && S_ISREG(at.st.st_mode) &&
-      !ledger_.changed_by_command(c.e, at.path)) {
+      !ledger_.changed_by_command(c.e, at.path, at.st)) {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     const int64_t called_ns = store::realtime_ns() - (to_ns(now) - event.time_ns);
     differs = to_ns(at.st.st_ctim) + clock_tick_ns() > called_ns;
   }
-  if (differs) ledger_.refuse_looks(c.e, at.path);
+  if (differs) ledger_.refuse_looks(c.e, at.path, at.st);
 }
 
 std::optional<Resolved> Interpreter::resolve_fd(const Caller& c, int fd) {

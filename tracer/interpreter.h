@@ -34,6 +34,10 @@ class Interpreter : public CallSink {
   void on_result(const CallEvent& event, int64_t result) override;
   void on_observed(const CallEvent& event) override;
 
+  // Of calls that change something only the start is told; the source that is drained tells how
+  // they ended (CallEvent::returned).
+  void results_come_later() { results_later_ = true; }
+
   // --- also used by the session, with the lock held ---
   // Facts of finding a path: links crossed, directories left by "..".
   void observe_way(Execution& e, const Resolved& resolved);
@@ -72,6 +76,11 @@ class Interpreter : public CallSink {
     Resolved first, second;
     Before before_first, before_second;
     bool first_is_fd = false;
+    // Read of the caller as the call begins.
+    uint64_t flags = 0;
+    uint32_t mode = 0, umask = 0;
+    std::string xattr;
+    timespec times[2] = {};
   };
   enum class Special : uint8_t { kOrdinary, kNoFact, kPseudo, kHandled };
 
@@ -120,8 +129,10 @@ class Interpreter : public CallSink {
   void import_listing(const Caller& c, const store::TreePath& dir);
 
   // interpret_changes.cc
+  void returned(const CallEvent& event, int64_t result);
   Answer before_change_call(const Caller& c, const CallEvent& event);
-  void after_open(const Caller& c, const CallEvent& event, const Pending& p, int64_t result);
+  void read_arguments(const Caller& c, const CallEvent& event, Pending* pending) const;
+  void after_open(const Caller& c, const Pending& p, int64_t result);
   void refuse_where_held(const Caller& c, const store::TreePath& path);
   void after_rename(const Caller& c, const Pending& p);
   void after_change(const Caller& c, const CallEvent& event, const Pending& p);
@@ -166,6 +177,9 @@ class Interpreter : public CallSink {
   Spool& spool_;
   ProbeSource* asynchronous_ = nullptr;
   std::unordered_map<pid_t, Pending> pending_;  // by thread
+  bool results_later_ = false;
+  std::unordered_map<pid_t, std::string> going_to_;  // by thread: what its chdir names
+  std::unordered_map<pid_t, CallEvent> told_;  // by thread: its last call, where results come later
 };
 
 }  // namespace pcache::tracer

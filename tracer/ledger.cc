@@ -518,9 +518,14 @@ void Ledger::change(Execution& e, const Change& change) {
   if (takes_name && change.before.err == 0 && S_ISREG(change.before.st.st_mode) &&
       change.before.st.st_nlink > 1)
     relinked(e, change.before.st, change.before.st.st_nlink);
+  std::optional<std::pair<uint64_t, uint64_t>> shared;  // with other names
+  if (change.before.err == 0 && change.before.st.st_nlink > 1)
+    shared = {change.before.st.st_dev, change.before.st.st_ino};
   if (struct stat st{};
-      !change.link_source.empty() && observer_.stat(TreePath{change.link_source}, &st) == 0)
+      !change.link_source.empty() && observer_.stat(TreePath{change.link_source}, &st) == 0) {
     relinked(e, st, st.st_nlink > 1 ? st.st_nlink - 1 : 1);
+    shared = {st.st_dev, st.st_ino};
+  }
   const int64_t now = coarse_now_ns();
   const uint64_t sequence = ++sequence_;
   const bool removes = change.kind == ChangeKind::kRemove || change.kind == ChangeKind::kMoveAway ||
@@ -534,6 +539,7 @@ void Ledger::change(Execution& e, const Change& change) {
     PathEntry& entry = a->paths[change.path];
     if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);
     if (change.directory) a->own_directories.insert(change.path);
+    if (shared) a->changed_inodes.insert(*shared);
     if (entry.changed == 0) entry.before = change.before;
     const bool first_creation =
         (entry.changed & kExistence) == 0 && change.before.err != 0 && !removes;
@@ -642,18 +648,26 @@ void Ledger::changed_outside(const TreePath& path) {
   }
 }
 
-bool Ledger::changed_by_command(const Execution& e, const TreePath& path) const {
-  for (const Execution* a = &e; !a->is_session(); a = a->parent) {
-    const auto entry = a->paths.find(path);
-    if (entry != a->paths.end() && entry->second.changed != 0) return true;
-  }
+namespace {
+
+bool changed(const Execution& e, const TreePath& path, const struct stat& st) {
+  const auto entry = e.paths.find(path);
+  return (entry != e.paths.end() && entry->second.changed != 0) ||
+         e.changed_inodes.contains({st.st_dev, st.st_ino});
+}
+
+}  // namespace
+
+bool Ledger::changed_by_command(const Execution& e, const TreePath& path,
+                                const struct stat& st) const {
+  for (const Execution* a = &e; !a->is_session(); a = a->parent)
+    if (changed(*a, path, st)) return true;
   return false;
 }
 
-void Ledger::refuse_looks(Execution& e, const TreePath& path) {
+void Ledger::refuse_looks(Execution& e, const TreePath& path, const struct stat& st) {
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
-    const auto entry = a->paths.find(path);
-    if (entry != a->paths.end() && entry->second.changed != 0) return;
+    if (changed(*a, path, st)) return;
     refuse(*a, "raced", path.text, "it was changed at the moment it was looked up", false);
   }
 }

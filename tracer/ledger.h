@@ -97,10 +97,10 @@ class Ledger {
   void bind_to_root(Execution& e, const std::string& reason);
 
   // Of `e` or an ancestor's tree.
-  bool changed_by_command(const Execution& e, const TreePath& path) const;
+  bool changed_by_command(const Execution& e, const TreePath& path, const struct stat& st) const;
   // What `e` looked up is not what is there: nobody is recorded, up to the one whose tree changed
   // it.
-  void refuse_looks(Execution& e, const TreePath& path);
+  void refuse_looks(Execution& e, const TreePath& path, const struct stat& st);
   // Somebody who is not traced changed `path`.
   void changed_outside(const TreePath& path);
 

@@ -12,7 +12,9 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #include "tracer/ebpf/event.h"
 #endif
@@ -90,6 +92,12 @@ uint8_t call_kind(const SyscallRow& row) {
   return PCACHE_CALL_NONE;
 }
 
+uint8_t told(const SyscallRow& row) {
+  if (row.meaning == Meaning::kOpen) return PCACHE_TOLD_OPENS;
+  if (row.name == "fcntl") return PCACHE_TOLD_DUPS;
+  return row.trap == Trap::kTrace ? PCACHE_TOLD_ALWAYS : PCACHE_TOLD_NEVER;
+}
+
 CallEvent to_call_event(const pcache_event& event) {
   CallEvent call;
   call.tid = Tid{static_cast<pid_t>(event.tid)};
@@ -100,6 +108,8 @@ CallEvent to_call_event(const pcache_event& event) {
   call.time_ns = static_cast<int64_t>(event.time_ns);
   call.unreadable = (event.flags & PCACHE_EVENT_UNREADABLE) != 0;
   call.below_fd = (event.flags & PCACHE_EVENT_BELOW_FD) != 0;
+  call.returned = (event.flags & PCACHE_EVENT_RETURNED) != 0;
+  if (call.returned) return call;
   const bool text = call.row->first.path >= 0 || call.row->meaning == Meaning::kWrite;
   if (text && !call.unreadable) call.first.emplace(event.text, event.size);
   return call;
@@ -107,11 +117,13 @@ CallEvent to_call_event(const pcache_event& event) {
 
 class LoadedHub : public ProbeHub {
  public:
+  ~LoadedHub() override;
   Result<void> load(uint32_t ring_bytes);
   std::unique_ptr<Feed> open() override;
 
   void close(uint32_t slot);
   bool watch(uint32_t slot, pid_t tid);
+  void tell_results(uint32_t slot);
   void forget(pid_t tid);
   void mark(pid_t pid, uint64_t descriptors);
   bool drain(uint32_t slot, std::vector<CallEvent>* events);
@@ -120,6 +132,7 @@ class LoadedHub : public ProbeHub {
   Result<void> map_memory();
   void fill_calls();
   void take_events();
+  void detach_when_idle();
 
   std::unique_ptr<bpf_object, CloseObject> object_;
   bpf_program* program_ = nullptr;
@@ -133,11 +146,15 @@ class LoadedHub : public ProbeHub {
   std::unique_ptr<bpf_link, DestroyLink> link_;
   struct Slot {
     bool used = false;
+    bool results = false;
     uint64_t lost = 0;
     std::vector<CallEvent> events;
   };
   std::array<Slot, PCACHE_SESSIONS> slots_;
   size_t open_ = 0;
+  bool ends_ = false;
+  std::condition_variable changed_;  // open_, ends_
+  std::thread detacher_;
 };
 
 class SlotFeed : public ProbeHub::Feed {
@@ -145,6 +162,7 @@ class SlotFeed : public ProbeHub::Feed {
   SlotFeed(LoadedHub& hub, uint32_t slot) : hub_(hub), slot_(slot) {}
   ~SlotFeed() override { hub_.close(slot_); }
   bool watch(pid_t tid) override { return hub_.watch(slot_, tid); }
+  void tell_results() override { hub_.tell_results(slot_); }
   void forget(pid_t tid) override { hub_.forget(tid); }
   void mark(pid_t pid, uint64_t descriptors) override { hub_.mark(pid, descriptors); }
   bool drain(std::vector<CallEvent>* events) override { return hub_.drain(slot_, events); }
@@ -153,6 +171,27 @@ class SlotFeed : public ProbeHub::Feed {
   LoadedHub& hub_;
   const uint32_t slot_;
 };
+
+LoadedHub::~LoadedHub() {
+  {
+    const std::lock_guard guard(lock_);
+    ends_ = true;
+  }
+  changed_.notify_all();
+  if (detacher_.joinable()) detacher_.join();
+}
+
+// Attaching and detaching wait for the kernel's grace periods, tens of milliseconds: nobody who
+// runs one command after another shall wait for them.
+void LoadedHub::detach_when_idle() {
+  constexpr std::chrono::seconds kIdle{1};
+  std::unique_lock guard(lock_);
+  while (!ends_) {
+    changed_.wait(guard, [this] { return ends_ || (open_ == 0 && link_ != nullptr); });
+    if (changed_.wait_for(guard, kIdle, [this] { return ends_ || open_ > 0; })) continue;
+    link_.reset();
+  }
+}
 
 Result<void> LoadedHub::load(uint32_t ring_bytes) {
   ring_bytes_ = ring_bytes;
@@ -175,6 +214,7 @@ Result<void> LoadedHub::load(uint32_t ring_bytes) {
     return make_error(ErrorKind::kUnsupported, "the BPF program is not what it should be");
   PCACHE_TRY(map_memory());
   fill_calls();
+  detacher_ = std::thread([this] { detach_when_idle(); });
   return {};
 }
 
@@ -198,7 +238,8 @@ void LoadedHub::fill_calls() {
   for (const SyscallRow& row : syscall_table()) {
     pcache_call call{};
     call.kind = call_kind(row);
-    if (call.kind == PCACHE_CALL_NONE) continue;
+    call.told = told(row);
+    if (call.kind == PCACHE_CALL_NONE && call.told == PCACHE_TOLD_NEVER) continue;
     call.path = position(row.first.path);
     call.dirfd = position(row.first.dirfd);
     call.flags = position(row.flags);
@@ -216,8 +257,10 @@ std::unique_ptr<ProbeHub::Feed> LoadedHub::open() {
       if (!link_) return nullptr;
     }
     slots_[slot].used = true;
+    slots_[slot].results = false;
     slots_[slot].lost = static_cast<const uint64_t*>(lost_.get())[slot];
     ++open_;
+    changed_.notify_all();
     return std::make_unique<SlotFeed>(*this, slot);
   }
   return nullptr;
@@ -228,13 +271,16 @@ void LoadedHub::close(uint32_t slot) {
   take_events();
   slots_[slot].used = false;
   slots_[slot].events.clear();
-  if (--open_ == 0) link_.reset();
+  if (--open_ == 0) changed_.notify_all();
 }
 
 bool LoadedHub::watch(uint32_t slot, pid_t tid) {
   const uint32_t key = static_cast<uint32_t>(tid);
-  return bpf_map_update_elem(threads_, &key, &slot, BPF_ANY) == 0;
+  const uint32_t value = slot | (slots_[slot].results ? PCACHE_WANTS_RESULTS : 0);
+  return bpf_map_update_elem(threads_, &key, &value, BPF_ANY) == 0;
 }
+
+void LoadedHub::tell_results(uint32_t slot) { slots_[slot].results = true; }
 
 void LoadedHub::forget(pid_t tid) {
   const uint32_t key = static_cast<uint32_t>(tid);

@@ -28,6 +28,9 @@ class ProbeHub {
     virtual ~Feed() = default;
     // A thread is watched from its next call on.
     virtual bool watch(pid_t tid) = 0;
+    // From now on the results of calls are told as well that the filter of a seized process tells
+    // of before they run (CallEvent::returned).
+    virtual void tell_results() = 0;
     virtual void forget(pid_t tid) = 0;
     // Reads and writes of the process's descriptors above 2 whose bits are set (bit 63: and of all
     // from 63 on) are told; 0 ends it.

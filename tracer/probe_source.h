@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -33,10 +34,12 @@ struct CallEvent {
   std::optional<int64_t> result;
   int64_t time_ns = 0;    // CLOCK_MONOTONIC, as the call returned
   bool below_fd = false;  // relative to a descriptor that may be another by now
+  bool returned = false;  // of a call that was told before it ran: the result alone
 };
 
-// Reads the row's path arguments out of the caller's memory. With no lock held.
-CallEvent make_event(Tid tid, int number, const std::array<uint64_t, 6>& args);
+// Reads the row's path arguments out of the caller's memory. With no lock held. `arch`: an
+// AUDIT_ARCH_*.
+CallEvent make_event(Tid tid, uint32_t arch, uint64_t number, const std::array<uint64_t, 6>& args);
 
 // What a synchronous source does with the call.
 struct Answer {
@@ -73,7 +76,9 @@ class ProbeSource {
 // that has the filter is gone.
 class SeccompSource : public ProbeSource {
  public:
-  SeccompSource(UniqueFd listener, CallSink& sink);
+  // `received`: where the id of the notification that is being answered is kept, for whoever has to
+  // answer it when this process dies (listener_heir.h); may be null.
+  SeccompSource(UniqueFd listener, CallSink& sink, std::atomic<uint64_t>* received = nullptr);
   ~SeccompSource() override;
   const char* name() const override { return "seccomp"; }
   bool drain() override { return true; }
@@ -85,6 +90,7 @@ class SeccompSource : public ProbeSource {
   void loop();
   UniqueFd listener_, stop_;
   CallSink& sink_;
+  std::atomic<uint64_t>* const received_;
   std::thread thread_;
 };
 

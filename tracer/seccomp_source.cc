@@ -1,3 +1,4 @@
+#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -19,11 +20,14 @@
 
 namespace pcache::tracer {
 
-CallEvent make_event(Tid tid, int number, const std::array<uint64_t, 6>& args) {
+CallEvent make_event(Tid tid, uint32_t arch, uint64_t number, const std::array<uint64_t, 6>& args) {
+  constexpr uint64_t kX32 = 0x40000000;
   CallEvent event;
   event.tid = tid;
-  event.number = number;
-  event.row = &syscall_row(number);
+  event.number = static_cast<int>(number);
+  event.foreign = arch != AUDIT_ARCH_X86_64 || number >= kX32;
+  event.row = &syscall_row(event.foreign ? -1 : event.number);
+  if (event.foreign) return event;
   event.args = args;
   const auto path = [&](const PathArg& arg) -> std::optional<std::string> {
     if (arg.path < 0) return std::nullopt;
@@ -38,8 +42,11 @@ CallEvent make_event(Tid tid, int number, const std::array<uint64_t, 6>& args) {
   return event;
 }
 
-SeccompSource::SeccompSource(UniqueFd listener, CallSink& sink)
-    : listener_(std::move(listener)), stop_(::eventfd(0, EFD_CLOEXEC)), sink_(sink) {
+SeccompSource::SeccompSource(UniqueFd listener, CallSink& sink, std::atomic<uint64_t>* received)
+    : listener_(std::move(listener)),
+      stop_(::eventfd(0, EFD_CLOEXEC)),
+      sink_(sink),
+      received_(received) {
   // The caller sleeps until it is answered: run the answerer on its processor at once. A round trip
   // over another, sleeping processor costs twenty times as much.
   ::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
@@ -69,10 +76,11 @@ void SeccompSource::loop() {
     }
     std::memset(request, 0, sizes.seccomp_notif);
     if (::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, request) != 0) continue;
+    if (received_ != nullptr) received_->store(request->id, std::memory_order_relaxed);
     std::array<uint64_t, 6> args{};
     for (size_t i = 0; i < 6; ++i) args[i] = request->data.args[i];
-    const CallEvent event =
-        make_event(Tid{static_cast<pid_t>(request->pid)}, request->data.nr, args);
+    const CallEvent event = make_event(Tid{static_cast<pid_t>(request->pid)}, request->data.arch,
+                                       static_cast<uint32_t>(request->data.nr), args);
     const Answer answer = sink_.on_call(event);
     std::memset(response, 0, sizes.seccomp_notif_resp);
     response->id = request->id;

@@ -11,19 +11,24 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <ctime>
+#include <thread>
 
 #include "tracer/check.h"
 #include "tracer/hub_source.h"
+#include "tracer/inject_filter.h"
 #include "tracer/traced_session.h"
 #include "tracer/watcher.h"
 
 namespace pcache::tracer {
 namespace {
 
-constexpr uintptr_t kOptions = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
-                               PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD |
-                               PTRACE_O_EXITKILL;
+constexpr uintptr_t kSeizedOptions = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+                                     PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC |
+                                     PTRACE_O_TRACESYSGOOD;
+constexpr uintptr_t kOptions = kSeizedOptions | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL;
+constexpr std::chrono::seconds kExecPatience{2};
 constexpr int kSysGood = SIGTRAP | 0x80;
 constexpr int kTracerNice = -15;  // measured: the cheapest gain there is
 
@@ -105,12 +110,108 @@ Result<void> TracedSession::run(pid_t client, const std::function<Result<UniqueF
       ::ptrace(PTRACE_DETACH, client, nullptr, nullptr);
     return tl::make_unexpected(std::move(listener).error());
   }
+  begin(client, std::make_unique<SeccompSource>(std::move(*listener), sink()));
+  release();
+  loop(client, finished);
+  source_.reset();
+  return {};
+}
+
+Result<void> seize_held(pid_t process) {
+  if (::ptrace(PTRACE_SEIZE, process, nullptr, kSeizedOptions) != 0)
+    return system_error("cannot trace process " + std::to_string(process));
+  return {};
+}
+
+void let_go(pid_t process) {
+  int status = 0;
+  ::ptrace(PTRACE_INTERRUPT, process, nullptr, nullptr);
+  if (::waitpid(process, &status, __WALL) != process || !WIFSTOPPED(status)) return;
+  const bool signal = status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP;
+  ::ptrace(PTRACE_DETACH, process, nullptr, static_cast<uintptr_t>(signal ? WSTOPSIG(status) : 0));
+}
+
+namespace {
+
+// The first stop of a process that was seized in its exec: whether it is that of its new program.
+bool wait_for_exec(pid_t process) {
+  const auto end = std::chrono::steady_clock::now() + kExecPatience;
+  std::chrono::microseconds pause{20};
+  int status = 0;
+  while (true) {
+    const pid_t got = ::waitpid(process, &status, __WALL | WNOHANG);
+    if (got == process) break;
+    if (got < 0 && errno != EINTR) return false;
+    if (std::chrono::steady_clock::now() >= end) {
+      let_go(process);
+      return false;
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::microseconds{1000});
+  }
+  if (!WIFSTOPPED(status)) return false;
+  if (status >> 16 == PTRACE_EVENT_EXEC) return true;
+  const bool signal = status >> 16 == 0;
+  ::ptrace(PTRACE_DETACH, process, nullptr, static_cast<uintptr_t>(signal ? WSTOPSIG(status) : 0));
+  return false;
+}
+
+}  // namespace
+
+Result<void> TracedSession::run_seized(pid_t process, ListenerHeir& heir,
+                                       const std::function<bool()>& wanted,
+                                       const std::function<void(const SessionReport&)>& finished) {
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kTracerNice);
+  if (!wait_for_exec(process)) return {};
+  const auto detach = [&] { ::ptrace(PTRACE_DETACH, process, nullptr, nullptr); };
+  if (!with_hub_ || !wanted()) {
+    detach();
+    return {};
+  }
+  seized_ = true;
+  for (const OpenFd& open : open_fds(Tid{process})) leaked_.insert(open.link);
+  feed_->tell_results();
+  interpreter_.results_come_later();
+  begin(process, nullptr);
+  on_exec(Tid{process});
+  Result<void> done;
+  if (needs_filter(process)) {
+    done = add_filter(process, heir);
+    if (!done) {
+      detach();
+      return done;
+    }
+  }
+  resume(Tid{process});
+  loop(process, finished);
+  source_.reset();
+  share_.reset();
+  return {};
+}
+
+// What is skipped does nothing that has to be followed, and what was left alone is gone.
+bool TracedSession::needs_filter(pid_t pid) {
+  const std::lock_guard guard(lock_);
+  const Process* process = lineage_.process(pid);
+  return process != nullptr && !process->replaying;
+}
+
+Result<void> TracedSession::add_filter(pid_t process, ListenerHeir& heir) {
+  PCACHE_ASSIGN(const std::string program,
+                filter_program(given_descriptors(process), FilterKind::kSeized));
+  PCACHE_ASSIGN(UniqueFd listener, inject_filter(Tid{process}, program));
+  PCACHE_ASSIGN(share_, heir.share(listener.get()));
+  static_cast<HubSource&>(*source_).add(
+      std::make_unique<SeccompSource>(std::move(listener), sink(), share_->received()));
+  return {};
+}
+
+void TracedSession::begin(pid_t client, std::unique_ptr<ProbeSource> synchronous) {
   started_ns_ = monotonic_now_ns();
   {
     const std::lock_guard guard(lock_);
     lineage_.add_process(client, ledger_.session());
   }
-  auto synchronous = std::make_unique<SeccompSource>(std::move(*listener), sink());
   if (feed_) {
     source_ =
         std::make_unique<HubSource>(std::move(feed_), std::move(synchronous), interpreter_, lock_);
@@ -120,13 +221,20 @@ Result<void> TracedSession::run(pid_t client, const std::function<Result<UniqueF
     source_ = std::move(synchronous);
   }
   watch(Tid{client});
-  release();
-  loop(client, finished);
-  source_.reset();
-  return {};
 }
 
 void TracedSession::loop(pid_t client, const std::function<void(const SessionReport&)>& finished) {
+  bool reported = false;
+  const auto finish = [&](int exit_status) {
+    SessionReport report;
+    {
+      const std::lock_guard guard(lock_);
+      report_.exit_status = exit_status;
+      report = make_report();
+    }
+    reported = true;
+    finished(report);
+  };
   while (true) {
     siginfo_t info{};
     rusage usage{};
@@ -134,7 +242,7 @@ void TracedSession::loop(pid_t client, const std::function<void(const SessionRep
     if (::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WSTOPPED | __WALL | __WNOTHREAD | WNOWAIT,
                   &usage) != 0) {
       if (errno == EINTR) continue;
-      return;  // ECHILD: nobody is left
+      break;  // ECHILD: nobody is left
     }
     const pid_t tid = info.si_pid;
     const bool ended =
@@ -143,15 +251,7 @@ void TracedSession::loop(pid_t client, const std::function<void(const SessionRep
       const int status =
           info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status & 0x7f;
       on_exit(Tid{tid}, status, cpu_of(usage));
-      if (tid == client) {
-        SessionReport report;
-        {
-          const std::lock_guard guard(lock_);
-          report_.exit_status = exit_code(status);
-          report = make_report();
-        }
-        finished(report);
-      }
+      if (tid == client) finish(exit_code(status));
       int ignored = 0;
       ::waitpid(tid, &ignored, __WALL | __WNOTHREAD);
       continue;
@@ -161,6 +261,7 @@ void TracedSession::loop(pid_t client, const std::function<void(const SessionRep
     if (got != tid || !WIFSTOPPED(status)) continue;
     on_stop(Tid{tid}, status);
   }
+  if (!reported) finish(0);  // it was left alone
 }
 
 CallSink& TracedSession::sink() {
@@ -282,34 +383,24 @@ void TracedSession::on_seccomp_stop(Tid tid) {
     return resume(tid);
   std::array<uint64_t, 6> args{};
   for (size_t i = 0; i < args.size(); ++i) args[i] = info.seccomp.args[i];
-  CallEvent event;
-  const bool foreign = info.arch != AUDIT_ARCH_X86_64 || info.seccomp.nr >= 0x40000000;
-  if (foreign) {
-    event.tid = tid;
-    event.number = static_cast<int>(info.seccomp.nr);
-    event.row = &syscall_row(-1);
-    event.foreign = true;
-    sink().on_call(event);
-    return resume(tid);
-  }
-  event = make_event(tid, static_cast<int>(info.seccomp.nr), args);
+  CallEvent event = make_event(tid, info.arch, info.seccomp.nr, args);
   sink().on_call(event);
+  if (event.foreign) return resume(tid);
   traced_calls_[tid.value] = std::move(event);
   resume_to_call_exit(tid);
 }
 
 void TracedSession::on_call_exit(Tid tid) {
   __ptrace_syscall_info info{};
+  if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
+               &info) <= 0)
+    return resume(tid);
   const auto found = traced_calls_.find(tid.value);
-  if (found != traced_calls_.end()) {
-    if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), tid.value, sizeof info,
-                 &info) > 0 &&
-        info.op == PTRACE_SYSCALL_INFO_EXIT) {
-      sink().on_result(found->second, info.exit.rval);
-      traced_calls_.erase(found);
-    } else {
-      return resume_to_call_exit(tid);  // the entry's stop
-    }
+  if (info.op == PTRACE_SYSCALL_INFO_ENTRY && found != traced_calls_.end())
+    return resume_to_call_exit(tid);
+  if (found != traced_calls_.end() && info.op == PTRACE_SYSCALL_INFO_EXIT) {
+    sink().on_result(found->second, info.exit.rval);
+    traced_calls_.erase(found);
   }
   resume(tid);
 }
@@ -389,6 +480,19 @@ void TracedSession::process_ended(Process& process, int status, uint64_t cpu_ns)
       ledger_.refuse(*a, "outlived", "", "processes it started were still running when it ended",
                      false);
   }
+  close_if_ended(e);
+}
+
+// Only where no filter keeps it from living without us.
+void TracedSession::leave_alone(Process& process, const char* code, const std::string& why) {
+  Execution* e = process.execution;
+  const pid_t pid = process.pid;
+  ledger_.refuse(*e, code, "", why, true);
+  source_->mark(pid, 0);
+  source_->forget(Tid{pid});
+  lineage_.remove_process(pid);
+  --e->live;
+  ::ptrace(PTRACE_DETACH, pid, nullptr, nullptr);
   close_if_ended(e);
 }
 

@@ -6,6 +6,10 @@
 // behind, and the client can still run its command uncached. run() traces until the command and all
 // its descendants have ended. One tracer thread a session (ptrace is bound to the thread): the one
 // that calls run().
+//
+// A command that somebody typed in a mount was not started by pcache: it is seized while it is held
+// in its exec (seize_held()), and followed by run_seized(). It shall survive the daemon, so there
+// is no EXITKILL, and its filter has notifications only, whose listener has an heir.
 #pragma once
 
 #include <sys/types.h>
@@ -65,7 +69,8 @@ struct SessionReport {
   std::string warning;  // "" or one line: why only running uncached was possible
 };
 
-class Watcher;  // watcher.h
+class ListenerHeir;  // listener_heir.h
+class Watcher;       // watcher.h
 
 struct SessionOptions {
   bool read_only = false;  // hit, never record
@@ -81,15 +86,27 @@ struct SessionOptions {
   std::function<void(const std::string& rel)> replayed;
 };
 
+enum class FilterKind : uint8_t {
+  kAlone,    // reports everything
+  kWithHub,  // what a hub reports (probe_hub.h) passes
+  kSeized,   // and what changes something is a notification: no call needs a tracer
+};
 // The classic BPF program (an array of struct sock_filter as bytes) the client installs with
 // seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) once it is seized.
 // `given`: descriptors above 2 the command is started with; reading them is reported.
-// `with_hub`: what a hub reports (probe_hub.h) passes.
-Result<std::string> filter_program(const std::vector<int>& given, bool with_hub);
+Result<std::string> filter_program(const std::vector<int>& given, FilterKind kind);
 // For a Watcher: every call that means something stops before and after.
 Result<std::string> watch_filter_program();
 // Those of a process that survive an exec.
 std::vector<int> given_descriptors(pid_t pid);
+
+// Attaches the calling thread to a process that is held in execve. Does not wait for it. Needs a
+// kernel that opens the program before it takes the lock that ptrace needs (6.9); on another one it
+// waits until the process goes on.
+Result<void> seize_held(pid_t process);
+// Waits until the process stops, for a moment at most, and detaches from it. On the thread that has
+// seized it.
+void let_go(pid_t process);
 
 class Session {
  public:
@@ -107,6 +124,12 @@ class Session {
   virtual Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
                            const std::function<void()>& release,
                            const std::function<void(const SessionReport&)>& finished) = 0;
+  // Of a process that this thread has seized in its exec; needs a feed. `wanted` is asked when the
+  // new program is there, before its first instruction; when it says no, or the exec fails, or
+  // nothing comes of it within 2 s, the process goes on without us. `finished`: as above.
+  virtual Result<void> run_seized(pid_t process, ListenerHeir& heir,
+                                  const std::function<bool()>& wanted,
+                                  const std::function<void(const SessionReport&)>& finished) = 0;
   // An operation in the tree by thread `tid`, as the mount saw it (`changes`: it succeeded and
   // changed `rel`). Called on FUSE threads: only queues it. It is attributed to the execution the
   // thread belongs to; a change by a thread that is not traced spoils what has observed that path.

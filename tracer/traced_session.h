@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -16,6 +17,7 @@
 #include "tracer/interpreter.h"
 #include "tracer/ledger.h"
 #include "tracer/lineage.h"
+#include "tracer/listener_heir.h"
 #include "tracer/lookup.h"
 #include "tracer/probe_source.h"
 #include "tracer/recorder.h"
@@ -33,6 +35,8 @@ class TracedSession : public Session {
   Result<void> run(pid_t client, const std::function<Result<UniqueFd>()>& seized,
                    const std::function<void()>& release,
                    const std::function<void(const SessionReport&)>& finished) override;
+  Result<void> run_seized(pid_t process, ListenerHeir& heir, const std::function<bool()>& wanted,
+                          const std::function<void(const SessionReport&)>& finished) override;
   void tree_op(pid_t tid, bool changes, const std::string& rel) override;
   bool is_traced(pid_t tid) const override { return lineage_.has_thread(tid); }
   void signal_all(int signal) override;
@@ -42,6 +46,9 @@ class TracedSession : public Session {
  private:
   // --- session.cc: the loop ---
   Result<void> seize(pid_t client);
+  bool needs_filter(pid_t pid);
+  Result<void> add_filter(pid_t process, ListenerHeir& heir);
+  void begin(pid_t client, std::unique_ptr<ProbeSource> synchronous);
   void loop(pid_t client, const std::function<void(const SessionReport&)>& finished);
   void on_stop(Tid tid, int status);
   void on_new_child(Tid parent, int event);
@@ -53,6 +60,7 @@ class TracedSession : public Session {
   void resume(Tid tid, int signal = 0);
   void resume_to_call_exit(Tid tid);
   void process_ended(Process& process, int status, uint64_t cpu_ns);
+  void leave_alone(Process& process, const char* code, const std::string& why);
   void adopt_orphans();
   void close_if_ended(Execution* e);
   void finish_execution(Execution& e);
@@ -88,6 +96,8 @@ class TracedSession : public Session {
   std::unique_ptr<ProbeHub::Feed> feed_;  // until run() makes a source of it
   const bool with_hub_;
   std::unique_ptr<ProbeSource> source_;
+  std::unique_ptr<ListenerHeir::Share> share_;  // of a seized process's listener
+  bool seized_ = false;                         // nobody dies with us
 
   struct TreeOperation {
     pid_t tid;

@@ -110,6 +110,7 @@ Result<void> Claim::listen() {
     // Another PCACHE_DIR's daemon that ends removes the directory both use in /tmp.
     if (bound != 0 && errno == ENOENT && locations_.socket_in_tmp) {
       ::mkdir(locations_.socket_dir().c_str(), 0700);
+      ::chmod(locations_.socket_dir().c_str(), 0700);  // whatever the umask is at the moment
     }
   }
   const int error = errno;

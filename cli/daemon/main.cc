@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "cli/daemon/claim.h"
+#include "cli/daemon/guardian.h"
 #include "cli/daemon/log.h"
 #include "cli/daemon/server.h"
 #include "cli/daemon/thread_dump.h"
@@ -138,6 +139,8 @@ int main(int argc, char** argv) {
       options.log_level = argv[++i];
     } else if (option == "--log-file" && i + 1 < argc) {
       options.log_file = argv[++i];
+    } else if (option == "--guardian" && i + 1 < argc) {
+      return pcache::cli::run_guardian(3, static_cast<pid_t>(std::atoi(argv[i + 1])));
     } else if (option == "--version") {
       std::puts("pcached " PCACHE_VERSION);
       return 0;

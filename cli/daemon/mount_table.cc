@@ -180,6 +180,15 @@ Result<MountTable::Lease> MountTable::acquire(const std::string& dir, bool passt
   return Lease(this, entry);
 }
 
+std::optional<MountTable::Lease> MountTable::lease_of(const std::string& dir) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(dir);
+  if (found == entries_.end() || found->second->state != State::kReady) return std::nullopt;
+  ++found->second->sessions;
+  found->second->retry_at.reset();
+  return Lease(this, found->second);
+}
+
 Result<bool> MountTable::add(const std::string& dir, bool passthrough) {
   std::unique_lock lock(mutex_);
   bool created = false;

@@ -67,6 +67,8 @@ class MountTable {
 
   // For a run: the mount on `dir`, made when there is none.
   Result<Lease> acquire(const std::string& dir, bool passthrough);
+  // For a command that was seized in it: the mount, if it is there and ready.
+  std::optional<Lease> lease_of(const std::string& dir);
   // For `pcache mount`; gives whether contents pass through the kernel.
   Result<bool> add(const std::string& dir, bool passthrough);
   // `progress` is called while served files are published and returns false to give up. An error of

@@ -13,6 +13,7 @@ namespace pcache::cli {
 namespace {
 
 constexpr std::chrono::milliseconds kProgressPause{100};
+constexpr std::chrono::milliseconds kSessionEnd{500};
 
 Json refusal(const std::string& error) { return {{"ok", false}, {"error", error}}; }
 
@@ -60,7 +61,8 @@ void Server::serve(const std::shared_ptr<Channel>& channel, pid_t peer) {
       continue;
     }
     if (op == "run") {
-      handle_run({mounts_, sessions_, store_, probes_}, *channel, std::move(*request), peer);
+      handle_run({mounts_, sessions_, store_, probes_, guardian_}, *channel, std::move(*request),
+                 peer);
       store_.keep_limits();
       return;
     }
@@ -98,9 +100,43 @@ Json Server::answer(const Message& request, Channel& channel, pid_t peer) {
 Json Server::mount(const Message& request) {
   const auto passthrough = mounts_.add(request.text("dir"), !request.flag("no_passthrough"));
   if (!passthrough) return refusal(passthrough.error().to_string());
+  const std::string problem = request.flag("seize") ? seize(request) : "not wanted";
   return {{"ok", true},
           {"passthrough", *passthrough},
+          {"seizes", problem.empty()},
+          {"seize_problem", problem},
           {"note", mounts_.take_note(request.text("dir"))}};
+}
+
+std::string Server::seize(const Message& request) {
+  const std::string dir = request.text("dir");
+  {
+    const std::lock_guard lock(mount_requests_lock_);
+    mount_requests_.erase(dir);
+    mount_requests_.emplace(dir, Message{request.body, {}});
+  }
+  const std::string probes = probes_.description();
+  if (probes != "ebpf") return "look-ups are seen by " + probes;
+  if (auto begun = guardian_.begin(); !begun) return begun.error().to_string();
+  wake();  // for the first sign of life
+  const auto lists = lists_of(request.body.value("settings", Json::object()));
+  store_.get();  // opened now, so that no command is held while it is
+  const auto watched = seizer_.watch(dir, lists->seize.words(), request.text("path"));
+  return watched ? "" : watched.error().to_string();
+}
+
+void Server::run_seized(const Seizer::Command& command) {
+  Message request;
+  {
+    const std::lock_guard lock(mount_requests_lock_);
+    const auto found = mount_requests_.find(command.mount);
+    if (found != mount_requests_.end()) request.body = found->second.body;
+  }
+  request.body["root"] = command.mount;
+  request.body["quiet"] = true;
+  request.body["argv"] = Json::array();
+  handle_seized({mounts_, sessions_, store_, probes_, guardian_}, std::move(request), command.pid);
+  store_.keep_limits();
 }
 
 Json Server::umount(const Message& request, Channel& channel) {
@@ -113,7 +149,10 @@ Json Server::umount(const Message& request, Channel& channel) {
     return channel.send({{"progress", now}}).has_value();
   };
   const auto done = mounts_.remove(request.text("dir"), request.flag("lazy"), progress);
-  if (done) return {{"ok", true}};
+  if (done) {
+    seizer_.forget(request.text("dir"));
+    return {{"ok", true}};
+  }
   Json answer = refusal(done.error().to_string());
   answer["busy"] = done.error().kind == ErrorKind::kBusy;
   return answer;
@@ -142,6 +181,7 @@ Json Server::status() {
                       {"served_pending", mount.status.served_pending},
                       {"served_bytes_pending", mount.status.served_bytes_pending},
                       {"temporary", mount.temporary},
+                      {"seizes", seizer_.watches(mount.status.dir)},
                       {"sessions", mount.sessions}});
   }
   Json sessions = Json::array();
@@ -260,7 +300,7 @@ Json Server::verify(const Message& request, Channel& channel) {
 }
 
 Json Server::may_stop() {
-  if (!sessions_.empty()) {
+  if (!sessions_.becomes_empty(kSessionEnd)) {
     return refusal(counted(sessions_.list().size(), "command still runs", "commands still run") +
                    " under the daemon: let them end first (see `pcache status`)");
   }

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+
 #include "cli/daemon/event_stream.h"
 #include "cli/daemon/log.h"
 #include "cli/daemon/report.h"
 #include "cli/daemon/tree_dispatcher.h"
 #include "cli/settings.h"
 #include "cli/text.h"
+#include "tracer/is_command.h"
 
 namespace pcache::cli {
 namespace {
@@ -21,11 +24,15 @@ bool flag_of(const Json& settings, const char* name) {
 
 class Run {
  public:
-  Run(const RunServices& services, Channel& channel, Message request, pid_t client);
+  // `channel`: to the client, if there is one.
+  Run(const RunServices& services, Channel* channel, Message request, pid_t client);
   void perform();
+  void perform_seized();
 
  private:
   void refuse(const std::string& error, bool uncached);
+  bool with_session(const MountTable::Lease& lease,
+                    const std::function<Result<void>(tracer::Session&)>& run);
   void trace(const MountTable::Lease& lease);
   Result<UniqueFd> ask_for_filter();
   void log_executions(const tracer::SessionReport& report) const;
@@ -35,8 +42,8 @@ class Run {
   }
 
   const RunServices& services_;
-  Channel& channel_;
-  const Message request_;
+  Channel* const channel_;
+  Message request_;
   const pid_t client_;
   const std::string root_;
   UniqueFd stderr_, report_;
@@ -45,20 +52,20 @@ class Run {
   std::unique_ptr<EventStream> events_;  // of trace and census: nothing is recorded then
 };
 
-Run::Run(const RunServices& services, Channel& channel, Message request, pid_t client)
+Run::Run(const RunServices& services, Channel* channel, Message request, pid_t client)
     : services_(services),
       channel_(channel),
       request_(std::move(request)),
       client_(client),
       root_(request_.text("root")) {
-  auto& fds = const_cast<Message&>(request_).fds;
+  auto& fds = request_.fds;
   size_t next = 0;
   if (request_.flag("stderr") && next < fds.size()) stderr_ = std::move(fds[next++]);
   if (request_.flag("report") && next < fds.size()) report_ = std::move(fds[next++]);
 }
 
 void Run::refuse(const std::string& error, bool uncached) {
-  (void)channel_.send({{"ok", false}, {"error", error}, {"uncached", uncached}});
+  (void)channel_->send({{"ok", false}, {"error", error}, {"uncached", uncached}});
 }
 
 void Run::perform() {
@@ -72,22 +79,42 @@ void Run::perform() {
   // The lease ends here: a mount made for this run goes with its last session, at the latest.
   stderr_.reset();
   report_.reset();
-  channel_.close();
+  channel_->close();
+}
+
+// Whatever fails here lets the process go on as if nobody had been there.
+void Run::perform_seized() {
+  bool begun = false;
+  store_ = services_.store.get();
+  if (store_) {
+    if (auto lease = services_.mounts.lease_of(root_)) {
+      begun = with_session(*lease, [&](tracer::Session& session) {
+        return session.run_seized(
+            client_, services_.heir, [&] { return tracer::is_command(client_); },
+            [&](const tracer::SessionReport& report) { finish(*lease, report); });
+      });
+    }
+  }
+  if (!begun) tracer::let_go(client_);
 }
 
 Result<UniqueFd> Run::ask_for_filter() {
   PCACHE_ASSIGN(const std::string program,
                 events_ ? tracer::watch_filter_program()
-                        : tracer::filter_program(tracer::given_descriptors(client_), with_hub_));
+                        : tracer::filter_program(tracer::given_descriptors(client_),
+                                                 with_hub_ ? tracer::FilterKind::kWithHub
+                                                           : tracer::FilterKind::kAlone));
   const std::vector<uint8_t> bytes(program.begin(), program.end());
-  PCACHE_TRY(channel_.send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
-  PCACHE_ASSIGN(Message answer, channel_.receive(kFilterTimeoutMs));
+  PCACHE_TRY(channel_->send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
+  PCACHE_ASSIGN(Message answer, channel_->receive(kFilterTimeoutMs));
   if (!answer.flag("ok")) return make_error(ErrorKind::kUnsupported, answer.text("error"));
   if (answer.fds.size() != 1) return make_error(ErrorKind::kInvalid, "no listener came");
   return std::move(answer.fds[0]);
 }
 
-void Run::trace(const MountTable::Lease& lease) {
+// False: the session was not begun.
+bool Run::with_session(const MountTable::Lease& lease,
+                       const std::function<Result<void>(tracer::Session&)>& run) {
   fusefs::Mount& mount = lease.mount();
   tracer::SessionOptions options;
   options.read_only = request_.flag("read_only");
@@ -108,25 +135,33 @@ void Run::trace(const MountTable::Lease& lease) {
   auto feed = events_ ? nullptr : services_.probes.open();
   with_hub_ = feed != nullptr;
   const auto session = tracer::Session::create(mount, store_.get(), options, std::move(feed));
-  if (!services_.sessions.add(session.get(), client_, root_, options.command)) {
-    return refuse("the daemon is stopping", /*uncached=*/true);
-  }
+  if (!services_.sessions.add(session.get(), client_, root_, options.command)) return false;
   TreeDispatcher::Attachment attachment(mount, *session);
   others = &attachment;
+  const auto result = run(*session);
+  services_.sessions.remove(session.get());
+  if (!result)
+    log_at(LogLevel::kError,
+           fmt::format("session of pid {}: {}", client_, result.error().to_string()));
+  return true;
+}
+
+void Run::trace(const MountTable::Lease& lease) {
   bool released = false;
   const auto release = [&] {
     released = true;
-    (void)channel_.send({{"ok", true}, {"step", "go"}});
-    channel_.close();
+    (void)channel_->send({{"ok", true}, {"step", "go"}});
+    channel_->close();
   };
-  const auto result = session->run(
-      client_, [&] { return ask_for_filter(); }, release,
-      [&](const tracer::SessionReport& report) { finish(lease, report); });
-  services_.sessions.remove(session.get());
-  if (result) return;
-  log_at(LogLevel::kError,
-         fmt::format("session of pid {}: {}", client_, result.error().to_string()));
-  if (!released) refuse("cannot trace: " + result.error().to_string(), /*uncached=*/true);
+  const bool begun = with_session(lease, [&](tracer::Session& session) {
+    auto result = session.run(
+        client_, [&] { return ask_for_filter(); }, release,
+        [&](const tracer::SessionReport& report) { finish(lease, report); });
+    if (!result && !released)
+      refuse("cannot trace: " + result.error().to_string(), /*uncached=*/true);
+    return result;
+  });
+  if (!begun) refuse("the daemon is stopping", /*uncached=*/true);
 }
 
 void Run::log_executions(const tracer::SessionReport& report) const {
@@ -184,7 +219,11 @@ void Run::finish(const MountTable::Lease& lease, const tracer::SessionReport& re
 }  // namespace
 
 void handle_run(const RunServices& services, Channel& channel, Message request, pid_t client) {
-  Run(services, channel, std::move(request), client).perform();
+  Run(services, &channel, std::move(request), client).perform();
+}
+
+void handle_seized(const RunServices& services, Message request, pid_t process) {
+  Run(services, nullptr, std::move(request), process).perform_seized();
 }
 
 }  // namespace pcache::cli

@@ -36,7 +36,10 @@ Server::Server(const Locations& locations, std::unique_ptr<Claim> claim, const S
       idle_(static_cast<int64_t>(settings.number("idle_s") * 1000)),
       mounts_(locations, [this] { wake(); }),
       store_(locations, limits_of(settings)),
-      probes_(settings.text("probes")) {
+      probes_(settings.text("probes")),
+      seizer_({[this](const Seizer::Command& command) { run_seized(command); },
+               [this](pid_t tid) { return sessions_.is_traced(tid); },
+               [this](std::function<void()> work) { start_worker(nullptr, std::move(work)); }}) {
   sigset_t handled;
   ::sigemptyset(&handled);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) ::sigaddset(&handled, signal);
@@ -72,6 +75,7 @@ void Server::run() {
     if (const auto retry = mounts_.next_retry(); retry && *retry <= Clock::now()) {
       start_worker(nullptr, [this] { mounts_.retry(); });
     }
+    guardian_.beat();
     const std::lock_guard lock(mutex_);
     if (stopping_) break;
   }
@@ -108,6 +112,10 @@ int Server::wait_ms() {
   } else {
     busy_until_ = Clock::now();
     if (workers_ > 0 && next) next.reset();  // the worker's end wakes us
+  }
+  if (guardian_.runs()) {
+    const auto beat = Clock::now() + std::chrono::milliseconds(Guardian::kHeartbeatMs);
+    next = next ? std::min(*next, beat) : beat;
   }
   if (!next) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - Clock::now());
@@ -163,6 +171,7 @@ void Server::start_worker(std::shared_ptr<Channel> channel, std::function<void()
 // last, so that nobody opens the store or mounts before we are done.
 void Server::shut_down() {
   claim_->stop_listening();
+  seizer_.stop();
   mounts_.keep_unfinished();
   sessions_.stop(kPatience);
   {

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -18,8 +19,10 @@
 #include <vector>
 
 #include "cli/daemon/claim.h"
+#include "cli/daemon/guardian.h"
 #include "cli/daemon/mount_table.h"
 #include "cli/daemon/probe_holder.h"
+#include "cli/daemon/seizer.h"
 #include "cli/daemon/session_table.h"
 #include "cli/daemon/store_holder.h"
 #include "cli/settings.h"
@@ -47,6 +50,8 @@ class Server {
 
   Json answer(const Message& request, Channel& channel, pid_t peer);
   Json mount(const Message& request);
+  std::string seize(const Message& request);  // "", or why not
+  void run_seized(const Seizer::Command& command);
   Json umount(const Message& request, Channel& channel);
   Json clear_dead(const Message& request);
   Json status();
@@ -68,6 +73,10 @@ class Server {
   SessionTable sessions_;
   StoreHolder store_;
   ProbeHolder probes_;
+  std::map<std::string, Message> mount_requests_;  // by directory: its settings
+  std::mutex mount_requests_lock_;
+  Guardian guardian_;
+  Seizer seizer_;  // before everything that its sessions use
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable worker_ended_;

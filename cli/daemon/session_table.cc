@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 namespace pcache::cli {
 
 using std::chrono::steady_clock;
@@ -11,11 +13,23 @@ bool SessionTable::add(tracer::Session* session, pid_t pid, std::string root,
   const std::lock_guard lock(mutex_);
   if (stopped_) return false;
   entries_[session] = {pid, std::move(root), std::move(command), steady_clock::now()};
+  const std::unique_lock traced(traced_lock_);
+  traced_.push_back(session);
   return true;
+}
+
+bool SessionTable::is_traced(pid_t tid) {
+  const std::shared_lock traced(traced_lock_);
+  return std::any_of(traced_.begin(), traced_.end(),
+                     [&](const tracer::Session* session) { return session->is_traced(tid); });
 }
 
 void SessionTable::remove(tracer::Session* session) {
   const std::lock_guard lock(mutex_);
+  {
+    const std::unique_lock traced(traced_lock_);
+    std::erase(traced_, session);
+  }
   entries_.erase(session);
   removed_.notify_all();
 }
@@ -30,9 +44,9 @@ std::vector<SessionTable::Listed> SessionTable::list() {
   return listed;
 }
 
-bool SessionTable::empty() {
-  const std::lock_guard lock(mutex_);
-  return entries_.empty();
+bool SessionTable::becomes_empty(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  return removed_.wait_for(lock, patience, [this] { return entries_.empty(); });
 }
 
 bool SessionTable::stopped() {

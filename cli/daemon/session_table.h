@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,14 @@ class SessionTable {
   bool add(tracer::Session* session, pid_t pid, std::string root, std::vector<std::string> command);
   void remove(tracer::Session* session);
   std::vector<Listed> list();
-  bool empty();
+  // Waits for it, as the end of a command is seen before that of its session.
+  bool becomes_empty(std::chrono::milliseconds patience);
   // Refuses new ones and ends those that are there: SIGTERM, so that they clear away what they have
   // not finished, and after `patience` SIGKILL.
   void stop(std::chrono::milliseconds patience);
   bool stopped();
+  // Whether one of them has this thread. Waits for nothing that a session does.
+  bool is_traced(pid_t tid);
 
  private:
   struct Entry {
@@ -45,6 +49,8 @@ class SessionTable {
   std::condition_variable removed_;
   std::map<tracer::Session*, Entry> entries_;
   bool stopped_ = false;
+  std::shared_mutex traced_lock_;  // a leaf: guards what follows
+  std::vector<tracer::Session*> traced_;
 };
 
 }  // namespace pcache::cli

@@ -150,7 +150,7 @@ TEST(SyscallTable, WhatChangesSomethingHasAProgram) {
 class Filter : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    const Result<std::string> program = filter_program({11}, false);
+    const Result<std::string> program = filter_program({11}, FilterKind::kAlone);
     ASSERT_TRUE(program) << program.error().to_string();
     ASSERT_EQ(program->size() % sizeof(sock_filter), 0u);
     code_.resize(program->size() / sizeof(sock_filter));

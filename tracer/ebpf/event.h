@@ -26,17 +26,31 @@ enum pcache_call_kind {
   PCACHE_CALL_CLOSE = 7,      /* of a marked one, which ends the mark */
 };
 
+/* Which calls a seized session's filter tells of before they run, so that their results are told.
+ */
+enum pcache_call_told {
+  PCACHE_TOLD_NEVER = 0,
+  PCACHE_TOLD_ALWAYS = 1,
+  PCACHE_TOLD_OPENS = 2, /* opens that can change something */
+  PCACHE_TOLD_DUPS = 3,  /* fcntl(F_DUPFD) */
+};
+
 /* Positions of arguments; 255: there is none. */
 struct pcache_call {
   __u8 kind;
   __u8 path;
   __u8 dirfd;
   __u8 flags;
+  __u8 told;
 };
+
+/* In the value of a thread, beside the slot: results are told (enum pcache_call_told). */
+#define PCACHE_WANTS_RESULTS 0x80000000u
 
 enum pcache_event_flag {
   PCACHE_EVENT_UNREADABLE = 1, /* the path could not be read, or was cut */
   PCACHE_EVENT_BELOW_FD = 2,   /* relative to a descriptor that may be another by now */
+  PCACHE_EVENT_RETURNED = 4,   /* of a call that was told before it ran: the result alone */
 };
 
 struct pcache_event {

@@ -21,7 +21,7 @@ struct {
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, PCACHE_THREADS);
   __type(key, __u32);    // thread id
-  __type(value, __u32);  // session slot
+  __type(value, __u32);  // session slot, and PCACHE_WANTS_RESULTS
 } threads SEC(".maps");
 
 // Descriptors that a process was given, or copies of its standard streams: a bit each.
@@ -128,24 +128,49 @@ static __always_inline int tell_without_path(const struct pcache_call* call, __u
   return 0;
 }
 
+static __always_inline int was_told(const struct pcache_call* call, const __u64 args[6]) {
+  switch (call->told) {
+    case PCACHE_TOLD_ALWAYS:
+      return 1;
+    case PCACHE_TOLD_OPENS:
+      return (argument(args, call->flags) & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0;
+    case PCACHE_TOLD_DUPS:
+      return (__u32)args[1] == F_DUPFD || (__u32)args[1] == F_DUPFD_CLOEXEC;
+    default:
+      return 0;
+  }
+}
+
+static __always_inline int tell_result(__u64 ids, __u32 number, __s64 result, __u32 session,
+                                       const __u64 args[6]) {
+  __u32 zero = 0;
+  struct pcache_event* event = bpf_map_lookup_elem(&scratch, &zero);
+  if (event) send(event, ids, number, result, session, args, PCACHE_EVENT_RETURNED, 1);
+  return 0;
+}
+
 SEC("raw_tracepoint/sys_exit")
 int on_call(struct bpf_raw_tracepoint_args* context) {
   const __u64 ids = bpf_get_current_pid_tgid();
   __u32 tid = (__u32)ids;
-  const __u32* session = bpf_map_lookup_elem(&threads, &tid);
-  if (!session) return 0;
+  const __u32* thread = bpf_map_lookup_elem(&threads, &tid);
+  if (!thread) return 0;
+  const __u32 session = *thread & ~PCACHE_WANTS_RESULTS;
 
   struct pt_regs regs;
   if (bpf_probe_read_kernel(&regs, sizeof regs, (const void*)context->args[0]) != 0) return 0;
   __u32 number = (__u32)regs.orig_rax;
   const struct pcache_call* call = bpf_map_lookup_elem(&calls, &number);
-  if (!call || call->kind == PCACHE_CALL_NONE) return 0;
+  if (!call) return 0;
   const __s64 result = (__s64)context->args[1];
+  const __u64 args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
+  if ((*thread & PCACHE_WANTS_RESULTS) != 0 && was_told(call, args))
+    return tell_result(ids, number, result, session, args);
+  if (call->kind == PCACHE_CALL_NONE) return 0;
   if (call->kind == PCACHE_CALL_EXEC && result == 0) return 0;
 
-  const __u64 args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
   if (call->kind >= PCACHE_CALL_CWD)
-    return tell_without_path(call, ids, number, result, *session, args);
+    return tell_without_path(call, ids, number, result, session, args);
   const __u64 flags = call->flags == 255 ? 0 : argument(args, call->flags);
   if (call->kind == PCACHE_CALL_OPEN && (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0)
     return 0;
@@ -167,7 +192,7 @@ int on_call(struct bpf_raw_tracepoint_args* context) {
     told |= PCACHE_EVENT_UNREADABLE;
     size = 1;
   }
-  send(event, ids, number, result, *session, args, told, (__u64)size);
+  send(event, ids, number, result, session, args, told, (__u64)size);
   return 0;
 }
 
