@@ -169,6 +169,7 @@ Result<void> TracedSession::run_seized(pid_t process, ListenerHeir& heir,
     return {};
   }
   seized_ = true;
+  report_.command = read_proc_list(Tid{process}, "cmdline");
   for (const OpenFd& open : open_fds(Tid{process})) leaked_.insert(open.link);
   feed_->tell_results();
   interpreter_.results_come_later();

@@ -103,7 +103,7 @@ Result<void> Guardian::begin() {
   ::posix_spawnattr_init(&attributes);
   ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), kSocket);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
-  std::string program = "/proc/self/exe", daemon = std::to_string(::getpid());
+  std::string program = "pcache-guardian", daemon = std::to_string(::getpid());
   std::string option = "--guardian";
   char* arguments[] = {program.data(), option.data(), daemon.data(), nullptr};
   pid_t child = -1;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "tracer/tracee.h"
+
 namespace pcache::cli {
 
 using std::chrono::steady_clock;
@@ -39,7 +41,11 @@ std::vector<SessionTable::Listed> SessionTable::list() {
   std::vector<Listed> listed;
   for (const auto& [session, entry] : entries_) {
     const std::chrono::duration<double> wall = steady_clock::now() - entry.start;
-    listed.push_back({entry.pid, entry.root, entry.command, wall.count(), session->status_line()});
+    // What was seized was not announced.
+    std::vector<std::string> command = entry.command;
+    if (command.empty()) command = tracer::read_proc_list(tracer::Tid{entry.pid}, "cmdline");
+    listed.push_back(
+        {entry.pid, entry.root, std::move(command), wall.count(), session->status_line()});
   }
   return listed;
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py DIR list | DIR NAME --programs BUILD_DIR [--as root|user] [--mounted] [--data DIR] [--size N] [--keep]
+"""run.py DIR list | DIR NAME --programs BUILD_DIR [--as root|user] [--mounted|--seized] [--data DIR] [--size N] [--keep]
 
 Runs one scenario of DIR. Exit status 0, 1, or 77 where the machine lacks what it needs. As root with
 --as user it runs as an ordinary user (1000) with an own HOME and no capability.
@@ -87,7 +87,8 @@ def as_user(arguments):
 
 def perform(scenario, arguments):
     os.umask(0o022)
-    t = world.World(os.path.abspath(arguments.programs), arguments.mounted, arguments.data, arguments.size)
+    t = world.World(os.path.abspath(arguments.programs), arguments.mounted, arguments.data, arguments.size,
+                    arguments.seized)
     try:
         scenario.run(t)
         t.finish()
@@ -116,6 +117,7 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--as", dest="user", default="root" if os.getuid() == 0 else "user")
     parser.add_argument("--mounted", action="store_true")
+    parser.add_argument("--seized", action="store_true", help="commands are started in a mount, without `pcache run`")
     parser.add_argument("--size", help="of workflows: full, or a number of jobs")
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
