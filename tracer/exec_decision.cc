@@ -205,6 +205,7 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
 void TracedSession::describe_image(Execution& e, Process& process, const ReadImage& image) {
   e.image = image.info;
   e.image.lists = options_.lists.get();
+  e.image.pid_namespace = options_.pid_namespace;
   const store::Lists& lists = *options_.lists;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::is_listed(lists.overwrites_blindly, e.image);
@@ -227,7 +228,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
     const Resolved at =
         interpreter_.resolve(Tid{process.pid}, process, image.info.cwd, named, true);
     interpreter_.observe_way(e, at);
-    if (at.err != 0) continue;
+    if (at.err != 0 || at.own_view) continue;  // it will look there itself
     ledger_.observe_content(e, at.path, 0, at.st);
     if (e.image.interpreter.text != "/") continue;
     store::Digest hash;
@@ -281,6 +282,7 @@ void TracedSession::on_exec(Tid tid) {
   Execution& e = ledger_.open(parent, process->pid);
   e.live = 1;  // the parent loses a process and gains a child
   e.started_ns = monotonic_now_ns();
+  e.own_pid = process->own_pid;
   process->execution = &e;
   ++e.stops;
 

@@ -45,11 +45,13 @@ class Server {
   void wake();
   void shut_down();
 
+  std::vector<fusefs::ViewFile> view_files();
   Json answer(const Message& request, Channel& channel, pid_t peer);
   Json mount(const Message& request);
   Json umount(const Message& request, Channel& channel);
   Json clear_dead(const Message& request);
   Json status();
+  Json live();
   Json stats(const Message& request);
   Json last_run();
   Json clear();

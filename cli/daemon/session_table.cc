@@ -30,6 +30,16 @@ std::vector<SessionTable::Listed> SessionTable::list() {
   return listed;
 }
 
+std::vector<SessionTable::Live> SessionTable::live() {
+  const std::lock_guard lock(mutex_);
+  std::vector<Live> live;
+  for (const auto& [session, entry] : entries_) {
+    const std::chrono::duration<double> wall = steady_clock::now() - entry.start;
+    live.push_back({{entry.pid, entry.root, entry.command, wall.count(), ""}, session->live()});
+  }
+  return live;
+}
+
 bool SessionTable::empty() {
   const std::lock_guard lock(mutex_);
   return entries_.empty();
