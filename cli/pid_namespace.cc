@@ -217,8 +217,10 @@ Result<void> mount_own_proc() {
     return tl::make_unexpected(refused("the kernel refuses a mount namespace", errno,
                                        "it needs CAP_SYS_ADMIN (a container: start it with "
                                        "--cap-add SYS_ADMIN)"));
-  // What is unmounted outside goes here too; what is mounted here stays here.
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0 &&
+  // Mounts outside come and go here too, but this one stays here. ("/" is no mount in a chroot, and
+  // /proc is none where it was never mounted.)
+  if ((::mount(nullptr, "/proc", nullptr, MS_REC | MS_SLAVE, nullptr) == 0 ||
+       ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0) &&
       ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0)
     return {};
   return tl::make_unexpected(

@@ -241,6 +241,9 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
 
 std::optional<store::Reason> TracedSession::refuse_at_start(const Execution& e,
                                                             const ReadImage& image) const {
+  // Where its root is no mount, in a chroot, the kernel tells us other names than it goes by.
+  if (options_.pid_namespace && proc_link(Tid{e.main_pid}, "root") != "/")
+    return store::Reason{"namespace", "", "--pid-namespace in a chroot: its names can't be told"};
   if (image.refusal) return image.refusal;
   if (image.credentials.euid != ::geteuid() || image.credentials.fsuid != ::geteuid())
     return store::Reason{"other-user", "",

@@ -180,3 +180,21 @@ def namespace_on_a_terminal(t):
     terminal.expect("went on\r\n")
     terminal.expect("READY$ ")
     terminal.close()
+
+
+@scenario(users=("root",))
+def namespace_in_a_chroot(t):
+    """The names that the kernel tells of a process there are not those it goes by: nothing is recorded."""
+    _or_skip(t)
+    t.stop()
+    t.write("in", "x\n")
+    os.mkdir(t.path("root"))
+    script = (f"mount --rbind / {t.path('root')} && exec chroot {t.path('root')} sh -c 'cd {t.tree}; for i in 1 2; do "
+              f"{t.pcache} run --root {t.tree} --pid-namespace --report {t.path('r')} -- cat in; done; "
+              f"{t.pcache} umount --all > /dev/null'")
+    done = process.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], cwd=t.tree,
+                       env=t.environment(t.tree))
+    t.equal((done.status, done.out), (0, b"x\nx\n"), f"output ({done.err!r})")
+    t.check(b"pcache: 0 hits, 0 misses, 1 not cacheable" in done.err, f"stderr {done.err!r}")
+    with open(t.path("r"), encoding="utf-8") as f:
+        t.check('"namespace"' in f.read(), "no reason")
