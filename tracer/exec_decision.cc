@@ -115,6 +115,8 @@ bool asks_for_random_numbers(const Execution& e) {
                      [](const std::string& word) { return store::text_is_random(word); });
 }
 
+bool has_another_root(Tid tid) { return proc_link(tid, "root") != "/"; }
+
 uint8_t aspects_of_effect(const Effect& effect, bool existed) {
   switch (effect.kind) {
     case EffectKind::kFile:
@@ -242,7 +244,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
 std::optional<store::Reason> TracedSession::refuse_at_start(const Execution& e,
                                                             const ReadImage& image) const {
   // Where its root is no mount, in a chroot, the kernel tells us other names than it goes by.
-  if (options_.pid_namespace && proc_link(Tid{e.main_pid}, "root") != "/")
+  if (options_.pid_namespace && has_another_root(Tid{e.main_pid}))
     return store::Reason{"namespace", "", "--pid-namespace in a chroot: its names can't be told"};
   if (image.refusal) return image.refusal;
   if (image.credentials.euid != ::geteuid() || image.credentials.fsuid != ::geteuid())
