@@ -49,7 +49,17 @@ touch .git
 
 # --- wrong usage ---
 expect 2 'required' pcache
-expect 2 'A subcommand is required' pcache nonsense
+expect 2 '^pcache: there is no command nonsense; there are: mount, umount, run, .*, doctor, clear$' pcache nonsense
+expect 2 '^pcache: there is no command exlpain: did you mean explain\?$' pcache exlpain
+expect 2 'did you mean mount\?$' pcache mnt
+expect 2 'did you mean umount\?$' pcache umuont
+expect 2 'did you mean stats or `pcache run -- stat`\?$' pcache stat
+expect 2 'there is no command make .the program: `pcache run -- make`.; there are: mount' pcache make
+expect 2 'there are: mount' pcache ccache
+expect 125 '^pcache: pcache run has no option --quite: did you mean --quiet\? ' pcache run --quite true
+expect 125 'did you mean --no-passthrough' pcache run --no-pass-through -- true
+expect 2 'pcache status has no option --jsno: did you mean --json' pcache status --jsno
+expect 2 'pcache status takes no more' pcache status more
 expect 0 'pcache [0-9]' pcache --version
 expect 125 'no command' pcache run
 expect 125 'no-such-option' pcache run --no-such-option true

@@ -42,13 +42,22 @@ struct RunArguments {
   bool recache = false;
   bool check = false;
   bool no_passthrough = false;
+  bool pid_namespace = false;
   int watch_fd = -1;  // of trace and census: gets every event, and nothing is recorded
   std::vector<std::string> command;
 };
 int run_command(const RunArguments& arguments);  // returns only when it fails
+// Looks a program up as execvp does: 0, or the errno that this would give.
+int look_up_program(const std::string& name);
 int shell_command(RunArguments arguments);
 
 int status_command(bool json);
+
+struct TopArguments {
+  bool once = false;
+  bool json = false;
+};
+int top_command(const TopArguments& arguments);
 
 struct StatsArguments {
   bool json = false;

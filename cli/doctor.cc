@@ -35,6 +35,10 @@ Finding fusermount(const Machine& machine) {
   if (!machine.is_setuid_root(path))
     return {"fusermount3", Level::kProblem, path + " is not set-user-ID root",
             "sudo chmod u+s " + path};
+  if (!machine.read("/etc/mtab"))
+    return {"fusermount3", Level::kProblem,
+            "there is no /etc/mtab, without which fusermount3 cannot unmount",
+            "sudo ln -s /proc/self/mounts /etc/mtab"};
   return {"fusermount3", Level::kFine, path, ""};
 }
 

@@ -1,10 +1,14 @@
 // pcache: parses the command line and calls one subcommand.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/settings.h"
+#include "cli/suggest.h"
+#include "cli/text.h"
 
 namespace pcache::cli {
 namespace {
@@ -16,6 +20,7 @@ struct Arguments {
   MountArguments mount;
   UmountArguments umount;
   RunArguments run;
+  TopArguments top;
   StatsArguments stats;
   ExplainArguments explain;
   WhyArguments why;
@@ -60,6 +65,7 @@ void add_run_options(CLI::App* command, RunArguments& run) {
   command->add_flag("--check", run.check, "run what would hit, and tell any difference")
       ->excludes(recache);
   command->add_flag("--no-passthrough", run.no_passthrough, "copy contents through the daemon");
+  command->add_flag("--pid-namespace", run.pid_namespace, "the same process ids each time");
 }
 
 // Questions about runs and about commands.
@@ -120,6 +126,61 @@ int command_begin(int argc, char** argv, int first) {
   return argc;
 }
 
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command :
+       app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); }))
+    names.push_back(command->get_name());
+  return names;
+}
+
+bool is_command(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    if (command->check_name(name)) return true;
+  return false;
+}
+
+int no_such_command(const CLI::App& app, const std::string& typed) {
+  const std::vector<std::string> known = command_names(app);
+  std::vector<std::string> meant = nearest(typed, known);
+  const std::string what = "there is no command " + printable(typed);
+  const std::string run = fmt::format("`pcache run -- {}`", printable(typed));
+  const bool program = look_up_program(typed) == 0;
+  if (!meant.empty()) {
+    if (program) meant.push_back(run);
+    return fail(fmt::format("{}: did you mean {}?", what, any_of_them(meant)), kUsage);
+  }
+  std::string all;
+  for (const std::string& name : known) all += (all.empty() ? "" : ", ") + name;
+  return fail(fmt::format("{}{}; there are: {}", what,
+                          program ? fmt::format(" (the program: {})", run) : "", all),
+              kUsage);
+}
+
+// An option or a word that nobody asked for.
+int not_expected(const CLI::App& app, const std::string& word, int status) {
+  const std::vector<CLI::App*> parsed = app.get_subcommands();
+  const CLI::App* command = parsed.empty() ? nullptr : parsed.front();
+  const std::string speaker = command == nullptr ? "pcache" : "pcache " + command->get_name();
+  if (word.size() < 2 || word[0] != '-')
+    return fail(fmt::format("{} takes no {} (see `{} --help`)", speaker, printable(word), speaker),
+                status);
+  std::vector<std::string> known;
+  for (const CLI::App* from : {command, &app}) {
+    if (from == nullptr) continue;
+    for (const CLI::Option* option : from->get_options())
+      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  const std::string name = word.substr(0, word.find('='));
+  std::vector<std::string> meant = nearest(name, known);
+  std::sort(meant.begin(), meant.end());
+  meant.erase(std::unique(meant.begin(), meant.end()), meant.end());
+  return fail(
+      fmt::format("{} has no option {}{} (see `{} --help`)", speaker, printable(name),
+                  meant.empty() ? "" : ": did you mean " + any_of_them(meant) + "?", speaker),
+      status);
+}
+
 int parse_and_run(int argc, char** argv) {
   Arguments a;
   CLI::App app{"pcache: never runs a command twice whose inputs are unchanged"};
@@ -137,6 +198,10 @@ int parse_and_run(int argc, char** argv) {
   add_run_options(shell, a.run);
   app.add_subcommand("status", "The daemon, mounts and running sessions")
       ->add_flag("--json", a.status_json, "as JSON");
+  CLI::App* top =
+      app.add_subcommand("top", "What runs now, live: rate, hits, what is being served");
+  top->add_flag("--once", a.top.once, "print it once, also on a terminal");
+  top->add_flag("--json", a.top.json, "once, as JSON");
   CLI::App* stats = app.add_subcommand("stats", "Hits, misses, time saved, size of the store");
   stats->add_flag("--json", a.stats.json, "as JSON");
   stats->add_flag("--zero", a.stats.zero, "then start the counts again");
@@ -163,6 +228,8 @@ int parse_and_run(int argc, char** argv) {
   for (CLI::App* subcommand : app.get_subcommands({})) subcommand->fallthrough();
   const int at = subcommand_begin(argc, argv);
   const std::string_view verb = at < argc ? argv[at] : "";
+  if (!verb.empty() && !is_command(app, std::string(verb)))
+    return no_such_command(app, std::string(verb));
   const bool is_run = verb == "run";
   const bool is_watch = verb == "census" || verb == "trace";
   const bool is_job = is_run || is_watch || verb == "shell";
@@ -178,6 +245,13 @@ int parse_and_run(int argc, char** argv) {
   }
   try {
     app.parse(parsed, argv);
+  } catch (const CLI::ExtrasError& error) {
+    const std::vector<std::string> words = app.remaining(true);
+    const auto option = std::find_if(words.begin(), words.end(),
+                                     [](const std::string& word) { return word[0] == '-'; });
+    const int status = is_job ? kPcacheFailed : kUsage;
+    if (words.empty()) return fail(error.what(), status);
+    return not_expected(app, option != words.end() ? *option : words.front(), status);
   } catch (const CLI::ParseError& error) {
     const int status = app.exit(error);
     return status == 0 ? 0 : is_job ? kPcacheFailed : kUsage;
@@ -194,6 +268,7 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("mount")) return mount_command(a.mount);
   if (app.got_subcommand("umount")) return umount_command(a.umount);
   if (app.got_subcommand("status")) return status_command(a.status_json);
+  if (top->parsed()) return top_command(a.top);
   if (stats->parsed()) return stats_command(a.stats);
   if (app.got_subcommand("explain")) return explain_command(a.explain);
   if (app.got_subcommand("why")) return why_command(a.why);

@@ -21,9 +21,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/pid_namespace.h"
 #include "cli/settings.h"
 #include "cli/text.h"
 #include "cli/working_dir.h"
@@ -51,30 +53,6 @@ int become(const std::vector<std::string>& command) {
   return exec_failed(command[0], errno);
 }
 
-// Looks CMD up as execvp will, so that a wrong name needs no daemon to be told. 0, or an errno.
-int look_up_program(const std::string& name) {
-  const auto check = [](const std::string& path) {
-    struct stat st {};
-    if (::stat(path.c_str(), &st) != 0) return errno;
-    if (S_ISDIR(st.st_mode) || ::access(path.c_str(), X_OK) != 0) return EACCES;
-    return 0;
-  };
-  if (name.find('/') != std::string::npos) return check(name);
-  if (name.empty()) return ENOENT;
-  const char* variable = std::getenv("PATH");
-  const std::string path = variable == nullptr ? "/bin:/usr/bin" : variable;
-  int result = ENOENT;
-  for (size_t begin = 0; begin <= path.size();) {
-    const size_t end = std::min(path.find(':', begin), path.size());
-    const std::string dir = path.substr(begin, end - begin);
-    const int error = check(dir.empty() ? name : dir + "/" + name);
-    if (error == 0) return 0;
-    if (error == EACCES) result = EACCES;
-    begin = end + 1;
-  }
-  return result;
-}
-
 long status_field(const std::string& file, const std::string& field) {
   std::ifstream status(file);
   std::string line;
@@ -86,12 +64,14 @@ long status_field(const std::string& file, const std::string& field) {
 
 // TracerPid names the tracer *thread*; a pcached there means that what we start is traced already.
 bool traced_by_pcache() {
+  const auto comm_of = [](long pid) {
+    std::ifstream file(fmt::format("/proc/{}/comm", pid));
+    std::string name;
+    return std::getline(file, name) ? name : "";
+  };
   const long tracer = status_field("/proc/self/status", "TracerPid:");
-  if (tracer == 0) return false;
-  const long process = status_field(fmt::format("/proc/{}/status", tracer), "Tgid:");
-  std::ifstream file(fmt::format("/proc/{}/comm", process));
-  std::string name;
-  return std::getline(file, name) && name == "pcached";
+  if (tracer == 0) return comm_of(1) == kTracedInit;  // in a namespace the tracer has no number
+  return comm_of(status_field(fmt::format("/proc/{}/status", tracer), "Tgid:")) == "pcached";
 }
 
 // The listener, or an errno. Privileged processes need no no_new_privs, which would be inherited
@@ -124,8 +104,10 @@ class Handshake {
             std::string root)
       : arguments_(arguments), settings_(settings), cwd_(std::move(cwd)), root_(std::move(root)) {}
 
-  // kUncached and kFailed leave the reason in problem().
-  Outcome perform(const Connection& connection, int report_fd);
+  // kUncached and kFailed leave the reason in problem(). `enter` is called once the project is
+  // mounted, before CMD's process goes into it.
+  Outcome perform(const Connection& connection, int report_fd,
+                  const std::function<Result<void>()>& enter);
   const std::string& problem() const { return problem_; }
 
  private:
@@ -154,15 +136,19 @@ Json Handshake::request(std::vector<int>* fds, int stderr_fd, int report_fd) con
   request["no_passthrough"] = !settings_.flag("passthrough");
   request["stderr"] = stderr_fd >= 0;
   request["report"] = report_fd >= 0;
+  request["pid_namespace"] = arguments_.pid_namespace;
   request["watch"] = arguments_.watch_fd >= 0;
   if (stderr_fd >= 0) fds->push_back(stderr_fd);
   if (report_fd >= 0) fds->push_back(report_fd);
   return request;
 }
 
-Outcome Handshake::perform(const Connection& connection, int report_fd) {
-  // Yama lets only a named process attach; without Yama this is EINVAL and not needed.
-  ::prctl(PR_SET_PTRACER, static_cast<unsigned long>(connection.daemon), 0, 0, 0);
+Outcome Handshake::perform(const Connection& connection, int report_fd,
+                           const std::function<Result<void>()>& enter) {
+  // Yama lets only a named process attach; without Yama this is EINVAL and not needed. The daemon
+  // has no name in a namespace of CMD's own.
+  const auto daemon = static_cast<unsigned long>(connection.daemon);
+  ::prctl(PR_SET_PTRACER, arguments_.pid_namespace ? PR_SET_PTRACER_ANY : daemon, 0, 0, 0);
   std::vector<int> fds;
   const int stderr_fd = ::fcntl(STDERR_FILENO, F_GETFD) >= 0 ? STDERR_FILENO : -1;
   const Channel& channel = connection.channel;
@@ -174,6 +160,10 @@ Outcome Handshake::perform(const Connection& connection, int report_fd) {
   if (answer->text("step") != "filter" || !answer->body["program"].is_binary()) {
     return give_up(answer->flag("uncached") ? Outcome::kUncached : Outcome::kFailed,
                    answer->text("error"));
+  }
+  if (auto entered = enter(); !entered) {
+    (void)channel.send({{"error", entered.error().to_string()}});
+    return give_up(Outcome::kFailed, entered.error().to_string());
   }
   if (::chdir(cwd_.c_str()) != 0) {  // from the directory below the mount into the mount
     const std::string reason =
@@ -230,13 +220,82 @@ void write_uncached_report(int fd, const RunArguments& arguments, const std::str
   (void)!::write(fd, text.data(), text.size());
 }
 
+// CMD in this very process, or below it in a namespace of its own.
+int in_namespace(const RunArguments& arguments, const std::function<int()>& command) {
+  if (!arguments.pid_namespace) return command();
+  if (auto opened = open_pid_namespace(); !opened)
+    return fail(opened.error().to_string(), kPcacheFailed);
+  return run_in_pid_namespace(command, arguments.disable ? "pcache" : kTracedInit);
+}
+
+Result<void> enter_namespace(const RunArguments& arguments) {
+  if (!arguments.pid_namespace) return {};
+  return mount_own_proc();
+}
+
+int become_traced(const RunArguments& arguments, Handshake& handshake, const Locations& locations,
+                  int report_fd) {
+  auto connection = connect_or_start(locations);
+  if (!connection) return fail(connection.error().to_string(), kPcacheFailed);
+  bool entered = false;
+  const auto enter = [&] {
+    entered = true;
+    return enter_namespace(arguments);
+  };
+  switch (handshake.perform(*connection, report_fd, enter)) {
+    case Outcome::kGo:
+      break;
+    case Outcome::kUncached:
+      if (arguments.watch_fd >= 0)
+        return fail("cannot trace: " + handshake.problem(), kPcacheFailed);
+      if (!entered) {
+        if (auto done = enter(); !done) return fail(done.error().to_string(), kPcacheFailed);
+      }
+      warn(handshake.problem() + "; running uncached");
+      if (report_fd >= 0) write_uncached_report(report_fd, arguments, handshake.problem());
+      break;
+    case Outcome::kFailed:
+      return fail_plainly(handshake.problem());
+  }
+  return become(arguments.command);
+}
+
 }  // namespace
 
+int look_up_program(const std::string& name) {
+  const auto check = [](const std::string& path) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0) return errno;
+    if (S_ISDIR(st.st_mode) || ::access(path.c_str(), X_OK) != 0) return EACCES;
+    return 0;
+  };
+  if (name.find('/') != std::string::npos) return check(name);
+  if (name.empty()) return ENOENT;
+  const char* variable = std::getenv("PATH");
+  const std::string path = variable == nullptr ? "/bin:/usr/bin" : variable;
+  int result = ENOENT;
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find(':', begin), path.size());
+    const std::string dir = path.substr(begin, end - begin);
+    const int error = check(dir.empty() ? name : dir + "/" + name);
+    if (error == 0) return 0;
+    if (error == EACCES) result = EACCES;
+    begin = end + 1;
+  }
+  return result;
+}
+
 int run_command(const RunArguments& arguments) {
+  // A wrong name needs no daemon to be told.
   if (const int error = look_up_program(arguments.command[0]); error != 0) {
     return exec_failed(arguments.command[0], error);
   }
-  if (arguments.disable) return become(arguments.command);
+  if (arguments.disable) {
+    return in_namespace(arguments, [&] {
+      const auto entered = enter_namespace(arguments);
+      return entered ? become(arguments.command) : fail(entered.error().to_string(), kPcacheFailed);
+    });
+  }
   if (traced_by_pcache()) {
     if (arguments.watch_fd >= 0)
       return fail("this is inside of a pcache run, whose commands are traced already",
@@ -245,6 +304,7 @@ int run_command(const RunArguments& arguments) {
       warn("already inside a pcache run, whose report holds this one too: " +
            printable(arguments.report) + " is not written");
     }
+    if (arguments.pid_namespace) warn("already inside a pcache run: --pid-namespace is left out");
     return become(arguments.command);
   }
   const auto locations = Locations::find();
@@ -264,24 +324,16 @@ int run_command(const RunArguments& arguments) {
     }
   }
   if (arguments.watch_fd >= 0) report.reset(arguments.watch_fd);
-  auto connection = connect_or_start(*locations);
-  if (!connection) return fail(connection.error().to_string(), kPcacheFailed);
-
-  const Settings settings = settings_for(*locations, *root, arguments);
-  Handshake handshake(arguments, settings, *cwd, *root);
-  switch (handshake.perform(*connection, report.get())) {
-    case Outcome::kGo:
-      break;
-    case Outcome::kUncached:
-      if (arguments.watch_fd >= 0)
-        return fail("cannot trace: " + handshake.problem(), kPcacheFailed);
-      warn(handshake.problem() + "; running uncached");
-      if (report) write_uncached_report(report.get(), arguments, handshake.problem());
-      break;
-    case Outcome::kFailed:
-      return fail_plainly(handshake.problem());
+  if (arguments.pid_namespace) {
+    // Started from within, the daemon would end with the namespace.
+    const auto connection = connect_or_start(*locations);
+    if (!connection) return fail(connection.error().to_string(), kPcacheFailed);
   }
-  return become(arguments.command);
+  const Settings settings = settings_for(*locations, *root, arguments);
+  return in_namespace(arguments, [&] {
+    Handshake handshake(arguments, settings, *cwd, *root);
+    return become_traced(arguments, handshake, *locations, report.get());
+  });
 }
 
 }  // namespace pcache::cli

@@ -23,7 +23,7 @@ using Json = nlohmann::json;
 
 // Raised with every change of the messages. Requests carry it and PCACHE_VERSION; the daemon
 // answers only `status` and `umount` of another version, so that it can always be stopped.
-inline constexpr int kProtocol = 1;
+inline constexpr int kProtocol = 2;
 
 struct Message {
   Json body;

@@ -179,6 +179,7 @@ MountImpl::MountImpl(MountOptions options, UniqueFd lower)
       served_({.worker_started = enter_acting_thread,
                .readers_busy = [this] { return reads_in_flight_.load() > 0; },
                .on_published = [this](const ServedRef& s) { on_published(s); }}),
+      view_(options_.view),
       unfinished_(options_.unfinished),
       notifier_([this](const Notifier::Note& note) { send(note); }) {}
 
@@ -282,6 +283,7 @@ void MountImpl::end_threads(bool abort) {
   threads_.clear();
   alive_.store(false);
   served_.stop();  // what waited for it is answered, if to nobody
+  view_.stop();
   // Leaving the device is what makes a detached mount's open files fail instead of hang. The
   // descriptor stays valid, for whoever still tells a kernel that has gone, until the session is
   // destroyed. The notifier may be waiting for an answer that nobody gives any more, so it ends

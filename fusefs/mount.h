@@ -28,6 +28,13 @@
 
 namespace pcache::fusefs {
 
+// A file of `.pcache/` (view.h). `contents` is called on a thread of the mount's own that holds no
+// lock, until the mount is unmounted.
+struct ViewFile {
+  std::string name;
+  std::function<std::string()> contents;
+};
+
 struct MountOptions {
   std::string dir;          // absolute real path
   bool passthrough = true;  // use the kernel's passthrough when it can be had
@@ -35,6 +42,7 @@ struct MountOptions {
   // How long the kernel may keep names and attributes, in seconds. While no other way into the
   // lower tree exists than this mount and pcache's own replays (which invalidate), long is right.
   double cache_seconds = 1.0;
+  std::vector<ViewFile> view;  // empty: there is no `.pcache/`
   // Where unfinished outputs of traced commands are noted (unfinished.h); "": nowhere.
   std::string unfinished;
 };
@@ -99,8 +107,8 @@ class Mount : public store::Tree {
   // publish_all, then unmounts and ends the threads. `lazy`: even when files are open (MNT_DETACH);
   // otherwise kBusy when the mount is in use.
   virtual Result<void> unmount(bool lazy) = 0;
-  // Before commands are ended because the daemon stops: what they have not finished by now stays noted,
-  // for mend_unfinished() after the mount has gone.
+  // Before commands are ended because the daemon stops: what they have not finished by now stays
+  // noted, for mend_unfinished() after the mount has gone.
   virtual void keep_unfinished() = 0;
   // False once the mount was taken away from outside (umount, fusermount3 -u).
   virtual bool alive() const = 0;

@@ -5,6 +5,7 @@
 // ops_files.cc    open, create, read, write, release, fsync, fallocate, lseek, copy_file_range
 // ops_dirs.cc     opendir, readdir, readdirplus, releasedir, fsyncdir
 // tree_ops.cc     store::Tree: how pcache itself reads and changes the tree
+// view.h          the files of `.pcache/`
 // mount.cc        mounting, the request loop, unmounting
 //
 // Handlers run on the request threads (or on the worker, when they had to wait for a served file's
@@ -29,6 +30,7 @@
 #include "fusefs/notifier.h"
 #include "fusefs/served.h"
 #include "fusefs/unfinished.h"
+#include "fusefs/view.h"
 #include "store/tree.h"
 
 namespace pcache::fusefs {
@@ -59,6 +61,7 @@ class MountImpl final : public Mount {
   int list_xattr(const std::string& rel, std::string* names) const override;
   int statfs(const std::string& rel, struct statfs* buf) const override;
   std::optional<store::Digest> served_digest(const std::string& rel) const override;
+  bool shows_own_view() const override;
   int open_parent(const std::string& rel, UniqueFd* parent, std::string* name) const override;
   int publish(const std::string& rel) override;
   bool drop_served(const std::string& rel) override;
@@ -113,7 +116,7 @@ class MountImpl final : public Mount {
   Kernel kernel_;
 
  private:
-  // A node with its descriptor; false with *err set otherwise.
+  // A node with its descriptor; false with *err set otherwise. EROFS: it is of the view.
   struct At {
     NodeRef node;
     FdRef fd;
@@ -121,6 +124,10 @@ class MountImpl final : public Mount {
   };
   bool at(fuse_ino_t ino, At* out, int* err);
 
+  // The view's directory, by its name in the root.
+  bool names_view(uint64_t parent, std::string_view name) const {
+    return parent == NodeTable::kRootId && name == store::kOwnView && shows_own_view();
+  }
   // Looks `name` up below `parent` and counts a kernel reference in *entry. 0 or an errno.
   int look_up(const At& parent, const char* name, fuse_entry_param* entry, NodeRef* node = nullptr);
   void fill_entry(const NodeRef& node, int fd, const struct stat& st,
@@ -195,6 +202,7 @@ class MountImpl final : public Mount {
   mutable NodeTable nodes_;
   mutable ServedFiles served_;
   OpenObjects open_;
+  View view_;  // before open_ goes
   UnfinishedFiles unfinished_;
   Notifier notifier_;
   fuse_session* session_ = nullptr;

@@ -55,6 +55,11 @@ void MountImpl::op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   At target;
   struct stat st {};
   int err = 0;
+  if (View::owns(ino)) {
+    st = view_.attributes(ino);
+    fuse_reply_attr(req, &st, 0);
+    return;
+  }
   if (!at(ino, &target, &err) || (err = node_stat(target, &st)) != 0) {
     fuse_reply_err(req, err);
     return;
@@ -140,7 +145,7 @@ void MountImpl::op_statfs(fuse_req_t req, fuse_ino_t ino) {
   At target;
   struct statvfs buf {};
   int err = 0;
-  if (!at(ino, &target, &err)) {
+  if (!at(View::owns(ino) ? fuse_ino_t{NodeTable::kRootId} : ino, &target, &err)) {
     fuse_reply_err(req, err);
   } else if (::fstatvfs(target.get(), &buf) != 0) {
     fuse_reply_err(req, errno);
@@ -177,6 +182,10 @@ void MountImpl::op_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name)
 void MountImpl::op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   At target;
   int err = 0;
+  if (View::owns(ino)) {
+    fuse_reply_err(req, ENODATA);
+    return;
+  }
   if (!at(ino, &target, &err)) {
     fuse_reply_err(req, err);
     return;
@@ -195,6 +204,13 @@ void MountImpl::op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, si
 void MountImpl::op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
   At target;
   int err = 0;
+  if (View::owns(ino)) {
+    if (size == 0)
+      fuse_reply_xattr(req, 0);
+    else
+      fuse_reply_buf(req, nullptr, 0);
+    return;
+  }
   if (!at(ino, &target, &err)) {
     fuse_reply_err(req, err);
     return;

@@ -32,6 +32,10 @@ bool is_dot(const std::string& name) { return name == "." || name == ".."; }
 void MountImpl::op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   At target;
   int err = 0;
+  if (View::owns(ino)) {
+    fuse_reply_open(req, fi);
+    return;
+  }
   if (!at(ino, &target, &err)) {
     fuse_reply_err(req, err);
     return;
@@ -149,23 +153,33 @@ int MountImpl::pack_entries(fuse_req_t req, const DirHandle& dir, size_t first, 
   return 0;
 }
 
-void MountImpl::op_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset,
+void MountImpl::op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                            fuse_file_info* fi) {
+  if (View::owns(ino)) return view_.read_directory(req, size, offset, false);
   read_directory(req, size, offset, fi, false);
 }
 
-void MountImpl::op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset,
+void MountImpl::op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                                fuse_file_info* fi) {
+  if (View::owns(ino)) return view_.read_directory(req, size, offset, true);
   read_directory(req, size, offset, fi, true);
 }
 
-void MountImpl::op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+void MountImpl::op_releasedir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    fuse_reply_err(req, 0);
+    return;
+  }
   const std::unique_ptr<DirHandle> dir = open_.remove(dir_of(fi));
   dir->node->handles.fetch_sub(1);
   fuse_reply_err(req, 0);
 }
 
-void MountImpl::op_fsyncdir(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
+void MountImpl::op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    fuse_reply_err(req, 0);
+    return;
+  }
   const int fd = dir_of(fi)->fd.get();
   const int result = data_only != 0 ? ::fdatasync(fd) : ::fsync(fd);
   fuse_reply_err(req, result == 0 ? 0 : errno);

@@ -238,6 +238,7 @@ void MountImpl::do_open(fuse_req_t req, const At& target, fuse_file_info fi) {
 }
 
 void MountImpl::op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  if (View::owns(ino)) return view_.open(req, ino, *fi, open_);
   At target;
   int err = 0;
   if (!at(ino, &target, &err)) {
@@ -317,7 +318,14 @@ int MountImpl::handle_fd(Handle& handle, int* err) {
   return handle.fd.get();
 }
 
-void MountImpl::op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+void MountImpl::op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                        fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    const std::string& text = reinterpret_cast<View::OpenFile*>(fi->fh)->contents;
+    const size_t begin = std::min(static_cast<size_t>(offset), text.size());
+    fuse_reply_buf(req, text.data() + begin, std::min(size, text.size() - begin));
+    return;
+  }
   Handle& handle = *handle_of(fi);
   int err = 0;
   const int fd = handle_fd(handle, &err);
@@ -388,12 +396,21 @@ void MountImpl::close_handle(std::unique_ptr<Handle> handle) {
   (void)served_of(handle->node);
 }
 
-void MountImpl::op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+void MountImpl::op_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    open_.remove(reinterpret_cast<View::OpenFile*>(fi->fh)).reset();
+    fuse_reply_err(req, 0);
+    return;
+  }
   close_handle(open_.remove(handle_of(fi)));
   fuse_reply_err(req, 0);
 }
 
-void MountImpl::op_fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
+void MountImpl::op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    fuse_reply_err(req, 0);
+    return;
+  }
   Handle& handle = *handle_of(fi);
   int err = 0;
   const int fd = handle_fd(handle, &err);
@@ -401,8 +418,12 @@ void MountImpl::op_fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_in
   fuse_reply_err(req, err);
 }
 
-void MountImpl::op_fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length,
+void MountImpl::op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                              fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    fuse_reply_err(req, EROFS);
+    return;
+  }
   Handle& handle = *handle_of(fi);
   int err = 0;
   const int fd = handle_fd(handle, &err);
@@ -410,7 +431,12 @@ void MountImpl::op_fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset,
   fuse_reply_err(req, err);
 }
 
-void MountImpl::op_lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info* fi) {
+void MountImpl::op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+                         fuse_file_info* fi) {
+  if (View::owns(ino)) {
+    fuse_reply_err(req, EINVAL);
+    return;
+  }
   int err = 0;
   const int fd = handle_fd(*handle_of(fi), &err);
   const off_t result = fd < 0 ? -1 : ::lseek(fd, offset, whence);
@@ -421,9 +447,13 @@ void MountImpl::op_lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, f
   }
 }
 
-void MountImpl::op_copy_file_range(fuse_req_t req, fuse_ino_t, off_t off_in, fuse_file_info* fi_in,
-                                   fuse_ino_t, off_t off_out, fuse_file_info* fi_out, size_t length,
-                                   int flags) {
+void MountImpl::op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+                                   fuse_file_info* fi_in, fuse_ino_t ino_out, off_t off_out,
+                                   fuse_file_info* fi_out, size_t length, int flags) {
+  if (View::owns(ino_in) || View::owns(ino_out)) {  // the kernel copies it by reading
+    fuse_reply_err(req, EOPNOTSUPP);
+    return;
+  }
   int err = 0;
   const int from = handle_fd(*handle_of(fi_in), &err);
   const int to = from < 0 ? -1 : handle_fd(*handle_of(fi_out), &err);

@@ -15,6 +15,10 @@ namespace pcache::fusefs {
 bool hidden_name(std::string_view name) { return name.starts_with(".pcache-"); }
 
 bool MountImpl::at(fuse_ino_t ino, At* out, int* err) {
+  if (View::owns(ino)) {  // whoever only looks at it is answered before
+    *err = EROFS;
+    return false;
+  }
   out->node = nodes_.find(ino);
   if (!out->node) {
     *err = ESTALE;
@@ -88,7 +92,20 @@ void MountImpl::op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
   At parent;
   fuse_entry_param entry;
   int err = 0;
+  if (View::owns(parent_ino)) {
+    const auto found = view_.find(parent_ino, name);
+    if (found)
+      fuse_reply_entry(req, &*found);
+    else
+      fuse_reply_err(req, ENOENT);
+    return;
+  }
   if (!at(parent_ino, &parent, &err) || (err = look_up(parent, name, &entry)) != 0) {
+    if (err == ENOENT && names_view(parent_ino, name)) {
+      entry = view_.directory();
+      fuse_reply_entry(req, &entry);
+      return;
+    }
     fuse_reply_err(req, err);
     return;
   }
@@ -108,6 +125,10 @@ void MountImpl::op_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* 
 void MountImpl::op_readlink(fuse_req_t req, fuse_ino_t ino) {
   At link;
   int err = 0;
+  if (View::owns(ino)) {
+    fuse_reply_err(req, EINVAL);
+    return;
+  }
   if (!at(ino, &link, &err)) {
     fuse_reply_err(req, err);
     return;
@@ -217,8 +238,10 @@ void MountImpl::op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char* name
   }
   const NodeTable::Pin pin(nodes_, parent_ino, name);
   struct stat st {};
-  if (served_.any() && ::fstatat(parent.get(), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-      served_.has_entries(InodeKey::of(st))) {
+  if (names_view(parent_ino, name)) {
+    err = EROFS;
+  } else if (served_.any() && ::fstatat(parent.get(), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+             served_.has_entries(InodeKey::of(st))) {
     err = ENOTEMPTY;
   } else if (::unlinkat(parent.get(), name, AT_REMOVEDIR) != 0) {
     err = errno;
@@ -282,6 +305,10 @@ void MountImpl::op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char* nam
   }
   if (hidden_name(new_name)) {
     fuse_reply_err(req, EPERM);
+    return;
+  }
+  if (names_view(parent_ino, name) || names_view(new_parent_ino, new_name)) {
+    fuse_reply_err(req, EROFS);
     return;
   }
   if ((flags & RENAME_EXCHANGE) != 0) {

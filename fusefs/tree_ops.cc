@@ -90,6 +90,11 @@ std::optional<store::Digest> MountImpl::served_digest(const std::string& rel) co
   return served->digest;
 }
 
+bool MountImpl::shows_own_view() const {
+  struct stat st {};
+  return view_.any() && stat(std::string(store::kOwnView), &st) == ENOENT;
+}
+
 int MountImpl::open_parent(const std::string& rel, UniqueFd* parent, std::string* name) const {
   return lower_.open_parent(rel, parent, name);
 }

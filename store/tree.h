@@ -17,6 +17,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "store/digest.h"
@@ -29,6 +30,9 @@ struct DirEntry {
   char type;  // 'f','d','l','p','s','c','b'
   std::string name;
 };
+
+// A directory at the root of a mount that pcache makes up (fusefs/view.h).
+inline constexpr std::string_view kOwnView = ".pcache";
 
 class Tree {
  public:
@@ -50,6 +54,10 @@ class Tree {
   virtual int statfs(const std::string& rel, struct statfs* buf) const = 0;
   // The content hash of a served file (known without reading it); nothing for others.
   virtual std::optional<Digest> served_digest(const std::string& rel) const = 0;
+
+  // Whether kOwnView is there and pcache's own: whoever looks at it, or through it, finds what is
+  // neither below nor ever the same.
+  virtual bool shows_own_view() const { return false; }
 
   // --- replay (any thread but a FUSE one) ---
   // Opens the parent directory of `rel` for *at() calls and gives the last component.

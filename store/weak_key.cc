@@ -85,6 +85,7 @@ void add_files(const ImageInfo& image, Parts* parts) {
 }
 
 void add_process(const ImageInfo& image, Parts* parts) {
+  if (image.pid_namespace) parts->add("process ids", "in a namespace of their own");
   parts->add("umask", image.umask);
   parts->add("uid", image.uid);
   parts->add("gid", image.gid);

@@ -33,9 +33,10 @@ struct ImageInfo {
   uint64_t capabilities = 0;  // effective
   uint64_t ignored_signals = 0;
   std::string kernel_release, node_name, cpu_flags_hash;
-  std::string limits;                       // resource limits, as text
-  std::string niceness;                     // shells and interpreters show it
-  std::string script_text;                  // of a shell script: which variables it may look at
+  std::string limits;          // resource limits, as text
+  std::string niceness;        // shells and interpreters show it
+  std::string script_text;     // of a shell script: which variables it may look at
+  bool pid_namespace = false;  // run --pid-namespace: it knows other process ids, and users
   const Lists* lists = &Lists::defaults();  // its session's; outlives it
   StreamShape shape[3] = {StreamShape::kOther, StreamShape::kOther, StreamShape::kOther};
 };

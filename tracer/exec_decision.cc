@@ -121,6 +121,8 @@ bool traces_others(const Execution& e) {
   return kImages.contains(e.image_name);
 }
 
+bool has_another_root(Tid tid) { return proc_link(tid, "root") != "/"; }
+
 uint8_t aspects_of_effect(const Effect& effect, bool existed) {
   switch (effect.kind) {
     case EffectKind::kFile:
@@ -211,6 +213,7 @@ void TracedSession::describe_descriptors(Execution& e, Process& process) {
 void TracedSession::describe_image(Execution& e, Process& process, const ReadImage& image) {
   e.image = image.info;
   e.image.lists = options_.lists.get();
+  e.image.pid_namespace = options_.pid_namespace;
   const store::Lists& lists = *options_.lists;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::is_listed(lists.overwrites_blindly, e.image);
@@ -233,7 +236,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
     const Resolved at =
         interpreter_.resolve(Tid{process.pid}, process, image.info.cwd, named, true);
     interpreter_.observe_way(e, at);
-    if (at.err != 0) continue;
+    if (at.err != 0 || at.own_view) continue;  // it will look there itself
     ledger_.observe_content(e, at.path, 0, at.st);
     if (e.image.interpreter.text != "/") continue;
     store::Digest hash;
@@ -246,6 +249,9 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
 
 std::optional<store::Reason> TracedSession::refuse_at_start(const Execution& e,
                                                             const ReadImage& image) const {
+  // Where its root is no mount, in a chroot, the kernel tells us other names than it goes by.
+  if (options_.pid_namespace && has_another_root(Tid{e.main_pid}))
+    return store::Reason{"namespace", "", "--pid-namespace in a chroot: its names can't be told"};
   if (image.refusal) return image.refusal;
   if (image.credentials.euid != ::geteuid() || image.credentials.fsuid != ::geteuid())
     return store::Reason{"other-user", "",
@@ -287,6 +293,7 @@ void TracedSession::on_exec(Tid tid) {
   Execution& e = ledger_.open(parent, process->pid);
   e.live = 1;  // the parent loses a process and gains a child
   e.started_ns = monotonic_now_ns();
+  e.own_pid = process->own_pid;
   process->execution = &e;
   ++e.stops;
 

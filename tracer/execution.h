@@ -94,8 +94,8 @@ struct StdinUse {
 
 struct Execution {
   ExecutionId id = 0;
-  Execution* parent = nullptr;  // null: the session itself, which observes nothing
-  pid_t main_pid = 0;
+  Execution* parent = nullptr;      // null: the session itself, which observes nothing
+  pid_t main_pid = 0, own_pid = 0;  // own_pid: as the process knows itself
   store::ImageInfo image;
   std::string image_name;
   bool blind_image = false;

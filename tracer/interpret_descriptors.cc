@@ -342,6 +342,7 @@ void Interpreter::stdin_used(Process& process, int fd) {
   {
     struct stat st {};
     const TreePath path = TreePath::from_absolute(tag->link, ledger_.observer().tree().root());
+    if (in_own_view(path)) return refuse_view(*process.execution, path);
     if (classify(tag->link) == FdKind::kFile && !all_used) {
       const Caller c{tid, process, *process.execution};
       if (const std::optional<Resolved> script = resolve_fd(c, fd)) script_read(c, *script);
@@ -482,8 +483,13 @@ void Interpreter::on_signal(const Caller& c, const CallEvent& event) {
     ledger_.refuse(c.e, "signals", "", "pidfd_send_signal", true);
     return;
   }
-  if (target == c.process.pid) return;
-  const Process* other = target > 0 ? lineage_.process_of(target) : nullptr;
+  if (target == c.process.own_pid) return;
+  const Process* other = nullptr;
+  if (target > 0) {
+    // In a namespace numbers are others than ours; those of threads are not known then.
+    const bool renamed = c.process.own_pid != c.process.pid;
+    other = renamed ? lineage_.by_own_pid(target) : lineage_.process_of(target);
+  }
   for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
     if (other != nullptr && other->execution->within(*a)) return;
     ledger_.refuse(*a, "signals", "", "it signalled a process outside", false);

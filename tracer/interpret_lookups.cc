@@ -71,6 +71,7 @@ bool starts_with_any(std::string_view path, std::span<const std::string_view> pr
 Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resolved, bool opens,
                                           bool writes, bool startup_tty_open) {
   const std::string& path = resolved.path.text;
+  if (resolved.own_view) return Special::kHandled;
   // Links that lead in a circle: each of them is a fact already, and there is nothing behind them.
   if (resolved.err == ELOOP && !resolved.links.empty()) return Special::kNoFact;
   if (path.starts_with("/proc/")) {
@@ -418,7 +419,7 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
   const std::string link = fd_link(c.tid, static_cast<int>(event.args[0]));
   if (!link.starts_with('/') || link.ends_with(" (deleted)")) return;
   if (link == "/proc" || link.starts_with("/proc/")) {
-    const std::string own = "/proc/" + std::to_string(c.process.pid) + "/";
+    const std::string own = "/proc/" + std::to_string(c.process.own_pid) + "/";
     // These close what their children are not to have; others tell what they were given.
     static constexpr std::array<std::string_view, 5> kClosers = {"python", "xargs", "ruby", "java",
                                                                  "node"};
@@ -430,6 +431,7 @@ void Interpreter::on_getdents(const Caller& c, const CallEvent& event) {
   }
   const store::TreePath dir =
       store::TreePath::from_absolute(link, ledger_.observer().tree().root());
+  if (in_own_view(dir)) return refuse_view(c.e, dir);
   if (c.e.imports) return import_listing(c, dir);
   if (!c.e.memo.insert(store::hash_bytes(link)).second) return;
   std::vector<store::DirEntry> entries;

@@ -254,7 +254,7 @@ std::optional<std::string> Interpreter::base_of(const Caller& c, const CallEvent
 
 Resolved Interpreter::resolve(Tid tid, Process& process, const std::string& base,
                               const std::string& path, bool follow) {
-  Resolved at = resolver_.resolve(base, path, follow, process.pid);
+  Resolved at = resolver_.resolve(base, path, follow, process.own_pid);
   // Magic links lead to what the process holds: follow them as the kernel does.
   constexpr int kMaxJumps = 8;
   for (int jump = 0; at.pseudo && jump < kMaxJumps; ++jump) {
@@ -279,7 +279,7 @@ Resolved Interpreter::resolve(Tid tid, Process& process, const std::string& base
     if (!target.starts_with('/') || target.ends_with(" (deleted)") || target.starts_with("/memfd:"))
       return at;
     Resolved next =
-        resolver_.resolve("/", target + (last ? "" : text.substr(end)), follow, process.pid);
+        resolver_.resolve("/", target + (last ? "" : text.substr(end)), follow, process.own_pid);
     next.links.insert(next.links.begin(), at.links.begin(), at.links.end());
     next.left_directories.insert(next.left_directories.end(), at.left_directories.begin(),
                                  at.left_directories.end());
@@ -306,8 +306,20 @@ std::optional<Resolved> Interpreter::resolve_arg(const Caller& c, const CallEven
     return std::nullopt;
   }
   Resolved at = resolve(c.tid, c.process, *base, *path, follow);
+  if (at.own_view) refuse_view(c.e, at.path);
   if (event.result) check_answer(c, event, at);
   return at;
+}
+
+void Interpreter::refuse_view(Execution& e, const store::TreePath& path) {
+  ledger_.refuse(e, "pseudo-file", path.text, "it is pcache's own view of what it does", true);
+}
+
+bool Interpreter::in_own_view(const store::TreePath& path) const {
+  const std::string_view text = path.text;
+  return path.in_root() && text.starts_with(store::kOwnView) &&
+         (text.size() == store::kOwnView.size() || text[store::kOwnView.size()] == '/') &&
+         ledger_.observer().tree().shows_own_view();
 }
 
 // The source reports a call some milliseconds after it. What the session's own commands change they
@@ -337,6 +349,11 @@ std::optional<Resolved> Interpreter::resolve_fd(const Caller& c, int fd) {
     return std::nullopt;
   Resolved resolved;
   resolved.path = store::TreePath::from_absolute(link, ledger_.observer().tree().root());
+  if (in_own_view(resolved.path)) {
+    refuse_view(c.e, resolved.path);
+    resolved.own_view = resolved.pseudo = true;
+    return resolved;
+  }
   resolved.err = ledger_.observer().stat(resolved.path, &resolved.st);
   return resolved;
 }

@@ -92,6 +92,9 @@ class Interpreter : public CallSink {
   std::optional<Resolved> resolve_arg(const Caller& c, const CallEvent& event, bool second,
                                       bool follow);
   std::optional<Resolved> resolve_fd(const Caller& c, int fd);
+  // Looks at what pcache shows of itself, whatever of it.
+  void refuse_view(Execution& e, const store::TreePath& path);
+  bool in_own_view(const store::TreePath& path) const;
   bool nothing_new(const Caller& c, const CallEvent& event, uint64_t salt);
   // What is there now is what an asynchronous source's call has met; else the caller is refused.
   void check_answer(const Caller& c, const CallEvent& event, const Resolved& at);

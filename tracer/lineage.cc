@@ -44,6 +44,12 @@ Process* Lineage::process(pid_t pid) {
   return found == processes_.end() ? nullptr : found->second.get();
 }
 
+Process* Lineage::by_own_pid(pid_t own_pid) {
+  for (const auto& [pid, process] : processes_)
+    if (process->own_pid == own_pid) return process.get();
+  return nullptr;
+}
+
 Thread* Lineage::thread(pid_t tid) {
   const auto found = threads_.find(tid);
   return found == threads_.end() ? nullptr : &found->second;
@@ -57,7 +63,7 @@ Process* Lineage::process_of(pid_t tid) {
 Process& Lineage::add_process(pid_t pid, Execution& execution) {
   auto& slot = processes_[pid];
   slot = std::make_unique<Process>();
-  slot->pid = pid;
+  slot->pid = slot->own_pid = pid;
   slot->execution = &execution;
   add_thread(pid, *slot);
   return *slot;

@@ -42,6 +42,7 @@ store::FactValue stream_value(store::FactKind kind, const StreamTag& tag);
 
 struct Process {
   pid_t pid = 0;
+  pid_t own_pid = 0;  // as it knows itself: another one in a namespace
   Execution* execution = nullptr;
   std::set<pid_t> threads;
   std::map<int, std::shared_ptr<StreamTag>> tags;  // by descriptor
@@ -65,6 +66,7 @@ class Lineage {
  public:
   Process* process(pid_t pid);
   Process* process_of(pid_t tid);
+  Process* by_own_pid(pid_t own_pid);
   Thread* thread(pid_t tid);
   Process& add_process(pid_t pid, Execution& execution);
   void add_thread(pid_t tid, Process& process);

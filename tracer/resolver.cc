@@ -77,6 +77,12 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
     }
     const std::string next = at + "/" + rest.front();
     const bool last = rest.size() == 1;
+    if (at == root && rest.front() == store::kOwnView && observer_.tree().shows_own_view()) {
+      for (const std::string& component : rest) at += "/" + component;
+      result.own_view = result.pseudo = true;
+      result.path = store::TreePath::from_absolute(at, root);
+      return result;
+    }
     // Below /proc nothing is resolved: magic links lead anywhere. The process's own id is "self".
     if (is_pseudo(next) && !steps_back()) {
       std::string whole = at;

@@ -32,7 +32,8 @@ struct Resolved {
   store::TreePath missing;      // where err != 0: the component it failed at
   bool trailing_slash = false;  // or a last "."
   bool names_root = false;      // an absolute name, or "..", led into the root from outside it
-  bool pseudo = false;          // below /proc or /dev/fd: not resolved further, `path` is as named
+  bool own_view = false;  // it is, or leads through, what pcache shows of itself; `pseudo` too
+  bool pseudo = false;    // below /proc or /dev/fd: not resolved further, `path` is as named
 };
 
 class Resolver {

@@ -30,10 +30,23 @@ constexpr uintptr_t kSeizedOptions = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
 constexpr uintptr_t kOptions = kSeizedOptions | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL;
 constexpr std::chrono::seconds kExecPatience{2};
 constexpr int kSysGood = SIGTRAP | 0x80;
-constexpr int kTracerNice = -15;  // measured: the cheapest gain there is
+constexpr int kTracerNice = -15;         // measured: the cheapest gain there is
+constexpr size_t kLiveExecutions = 200;  // more than a screen shows
+constexpr size_t kLiveBytes = 1024;      // of one command line
 
 int exit_code(int status) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+std::vector<std::string> first_words(const std::vector<std::string>& argv) {
+  std::vector<std::string> words;
+  size_t bytes = 0;
+  for (const std::string& word : argv) {
+    if (bytes >= kLiveBytes) break;
+    words.push_back(word.substr(0, kLiveBytes - bytes));
+    bytes += word.size() + 1;
+  }
+  return words;
 }
 
 uint64_t cpu_of(const rusage& usage) {
@@ -211,7 +224,7 @@ void TracedSession::begin(pid_t client, std::unique_ptr<ProbeSource> synchronous
   started_ns_ = monotonic_now_ns();
   {
     const std::lock_guard guard(lock_);
-    lineage_.add_process(client, ledger_.session());
+    name_itself(lineage_.add_process(client, ledger_.session()));
   }
   if (feed_) {
     source_ =
@@ -317,6 +330,10 @@ void TracedSession::on_stop(Tid tid, int status) {
   on_signal_stop(tid, signal);
 }
 
+void TracedSession::name_itself(Process& process) const {
+  if (options_.pid_namespace) process.own_pid = innermost_pid(Tid{process.pid});
+}
+
 void TracedSession::watch(Tid tid) {
   if (!source_->watch(tid)) ledger_.refuse_all("events-lost", "a thread could not be followed");
 }
@@ -339,6 +356,7 @@ void TracedSession::on_new_child(Tid parent, int event) {
     lineage_.add_thread(child.value, *owner);
   } else {
     Process& process = lineage_.add_process(child.value, *owner->execution);
+    name_itself(process);
     process.tags = owner->tags;
     process.inherited = owner->inherited;
     process.cwd = owner->cwd;
@@ -456,7 +474,7 @@ void TracedSession::adopt_orphans() {
     child = early_children_.erase(child);
     if (!who) continue;
     ledger_.refuse_all("lineage-lost", "a process was killed while it forked");
-    lineage_.add_process(tid.value, ledger_.session());
+    name_itself(lineage_.add_process(tid.value, ledger_.session()));
     ++ledger_.session().live;
     watch(tid);
     resume(tid);
@@ -544,7 +562,7 @@ void TracedSession::finish_execution(Execution& e) {
   }
   report.id = e.id;
   report.parent = e.parent->is_session() ? 0 : e.parent->id;
-  report.pid = e.main_pid;
+  report.pid = e.own_pid;
   report.argv = e.image.argv;
   report.cwd = e.cwd;
   report.exit_status = exit_code(e.status);
@@ -586,7 +604,7 @@ SessionReport TracedSession::make_report() const {
     ExecutionReport open;
     open.id = e->id;
     open.parent = e->parent->is_session() ? 0 : e->parent->id;
-    open.pid = e->main_pid;
+    open.pid = e->own_pid;
     open.argv = e->image.argv;
     open.cwd = e->cwd;
     open.outcome = Outcome::kUncacheable;
@@ -616,6 +634,33 @@ std::string TracedSession::status_line() const {
   const std::lock_guard guard(lock_);
   return std::to_string(lineage_.size()) + " processes, " + std::to_string(ledger_.open_count()) +
          " open executions, " + std::to_string(hits_.load()) + " hits";
+}
+
+LiveReport TracedSession::live() const {
+  const std::lock_guard guard(lock_);
+  LiveReport live;
+  live.processes = lineage_.size();
+  live.executions = report_.executions.size();
+  live.hits = report_.hits;
+  live.misses = report_.misses;
+  live.uncacheable = report_.uncacheable;
+  live.saved_s = report_.saved_s;
+  live.bytes_served = report_.bytes_served;
+  std::vector<const Execution*> open = ledger_.open_executions();
+  live.open = open.size();
+  std::sort(open.begin(), open.end(),
+            [](const Execution* a, const Execution* b) { return a->id < b->id; });
+  std::set<ExecutionId> waiting;
+  for (const Execution* e : open)
+    if (!e->parent->is_session()) waiting.insert(e->parent->id);
+  const int64_t now_ns = monotonic_now_ns();
+  for (size_t i = open.size() - std::min(open.size(), kLiveExecutions); i < open.size(); ++i) {
+    const Execution& e = *open[i];
+    live.running.push_back(
+        {e.id, e.parent->is_session() ? 0 : e.parent->id, e.own_pid, first_words(e.image.argv),
+         e.cwd, static_cast<double>(now_ns - e.started_ns) / 1e9, e.hit, !waiting.contains(e.id)});
+  }
+  return live;
 }
 
 }  // namespace pcache::tracer

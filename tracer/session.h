@@ -36,7 +36,7 @@ const char* outcome_name(Outcome outcome);
 
 struct ExecutionReport {
   uint64_t id = 0, parent = 0;  // parent 0: the command itself
-  pid_t pid = 0;
+  pid_t pid = 0;                // as the process itself knows it
   std::vector<std::string> argv;
   std::string cwd;
   Outcome outcome = Outcome::kMiss;
@@ -69,6 +69,27 @@ struct SessionReport {
   std::string warning;  // "" or one line: why only running uncached was possible
 };
 
+// What a session is doing now, for `top`.
+struct LiveExecution {
+  uint64_t id = 0, parent = 0;
+  pid_t pid = 0;
+  std::vector<std::string> argv;  // its first words, as many as can be read at a glance
+  std::string cwd;
+  double running_s = 0;
+  bool served = false;   // skipped: its process only writes what is recorded
+  bool working = false;  // no execution inside it runs
+};
+
+struct LiveReport {
+  uint64_t processes = 0;
+  uint64_t executions = 0;  // that have ended
+  uint64_t hits = 0, misses = 0, uncacheable = 0;
+  double saved_s = 0;
+  uint64_t bytes_served = 0;
+  uint64_t open = 0;                   // executions that run
+  std::vector<LiveExecution> running;  // those of them begun last, oldest first
+};
+
 class ListenerHeir;  // listener_heir.h
 class Watcher;       // watcher.h
 
@@ -77,6 +98,7 @@ struct SessionOptions {
   bool recache = false;    // record, never hit
   bool check = false;      // run what would hit, and compare
   bool cache_failures = false;
+  bool pid_namespace = false;  // the command's processes have ids of their own, from 2 on
   Watcher* watcher = nullptr;  // is told of everything; then nothing hits and nothing is recorded
   // Never null; the same for the session's whole life.
   std::shared_ptr<const store::Lists> lists{std::shared_ptr<void>(), &store::Lists::defaults()};
@@ -142,6 +164,8 @@ class Session {
   virtual const char* probe_source() const = 0;
   // One line for `status`: processes alive, executions open, hits so far.
   virtual std::string status_line() const = 0;
+  // From another thread. Copies little: the session waits meanwhile.
+  virtual LiveReport live() const = 0;
 };
 
 }  // namespace pcache::tracer

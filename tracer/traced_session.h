@@ -41,6 +41,7 @@ class TracedSession : public Session {
   bool is_traced(pid_t tid) const override { return lineage_.has_thread(tid); }
   void signal_all(int signal) override;
   std::string status_line() const override;
+  LiveReport live() const override;
   const char* probe_source() const override { return with_hub_ ? "ebpf" : "seccomp"; }
 
  private:
@@ -67,6 +68,7 @@ class TracedSession : public Session {
   std::vector<store::Reason> check(const Execution& e) const;
   SessionReport make_report() const;
   uint64_t since_start_us(int64_t ns) const;
+  void name_itself(Process& process) const;
   void watch(Tid tid);   // from its next call on
   void take_tree_ops();  // before a thread is forgotten, and before a record is made
 

@@ -120,6 +120,14 @@ std::optional<Credentials> read_credentials(Tid tid) {
   return c;
 }
 
+pid_t innermost_pid(Tid tid) {
+  const std::string text = read_proc(tid, "status");
+  const size_t at = text.find("\nNSpid:");
+  if (at == std::string::npos) return 0;
+  const std::string line = text.substr(at + 1, text.find('\n', at + 1) - at - 1);
+  return static_cast<pid_t>(std::strtol(line.c_str() + line.find_last_of("\t ") + 1, nullptr, 10));
+}
+
 std::vector<OpenFd> open_fds(Tid tid) {
   std::vector<OpenFd> fds;
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(proc_path(tid, "fd").c_str()),

@@ -52,6 +52,8 @@ struct Credentials {
   uint64_t ignored_signals = 0;
 };
 std::optional<Credentials> read_credentials(Tid tid);
+// As it is known in the innermost namespace it is in; 0 where that can't be read.
+pid_t innermost_pid(Tid tid);
 
 struct OpenFd {
   int fd;

@@ -27,8 +27,9 @@ fusefs::Mount& MountTable::Lease::mount() const { return *entry_->mount; }
 bool MountTable::Lease::temporary() const { return entry_->temporary; }
 bool MountTable::Lease::unmount_now() const { return table_->unmount_now(entry_); }
 
-MountTable::MountTable(Locations locations, std::function<void()> changed)
-    : locations_(std::move(locations)), changed_(std::move(changed)) {}
+MountTable::MountTable(Locations locations, std::function<void()> changed,
+                       std::vector<fusefs::ViewFile> view)
+    : locations_(std::move(locations)), changed_(std::move(changed)), view_(std::move(view)) {}
 
 // Nothing of pcache's own may lie in a mount, and no mount in another. Called without the lock: it
 // looks at other daemons' mounts.
@@ -153,6 +154,7 @@ Result<MountTable::EntryPtr> MountTable::obtain(std::unique_lock<std::mutex>& lo
   fusefs::MountOptions options;
   options.dir = dir;
   options.passthrough = passthrough;
+  options.view = view_;
   options.unfinished = locations_.unfinished(dir);
   std::vector<std::string> mended;
   auto mount = check_place(dir).and_then([&] { return fusefs::Mount::create(options, &mended); });

@@ -59,7 +59,9 @@ class MountTable {
   };
 
   // `changed` is called, with no lock held, when a mount comes, goes or has to be tried again.
-  MountTable(Locations locations, std::function<void()> changed);
+  // `view`: the files of each mount's `.pcache/`.
+  MountTable(Locations locations, std::function<void()> changed,
+             std::vector<fusefs::ViewFile> view = {});
 
   // What commands killed with an earlier daemon had left unfinished below `dir`, and what was
   // removed when its mount was cleared or made anew, as a sentence; once. "": nothing.
@@ -115,6 +117,7 @@ class MountTable {
 
   const Locations locations_;
   const std::function<void()> changed_;
+  const std::vector<fusefs::ViewFile> view_;
   std::mutex mutex_;
   std::condition_variable settled_;
   std::map<std::string, EntryPtr> entries_;

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <climits>
 #include <nlohmann/json.hpp>
 
 #include "cli/text.h"
@@ -122,19 +124,27 @@ Result<void> write_report(int fd, const std::string& json) {
 void write_line(int fd, const std::string& line) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) return;
-  // An own open file description of the same pipe or terminal can be non-blocking by itself.
+  // An own open file description of the same pipe or terminal can be non-blocking by itself. After
+  // su it may belong to somebody else, who cannot be asked to open it: then it is written to when
+  // there is room, and a line is short.
   UniqueFd own;
   if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
     own.reset(::open(fmt::format("/proc/self/fd/{}", fd).c_str(),
                      O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (!own) return;
-    fd = own.get();
+    if (own) fd = own.get();
   }
   const int64_t deadline = now_ms() + kLineTimeoutMs;
+  const bool may_block = (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) && !own;
   for (size_t done = 0; done < line.size();) {
-    const ssize_t n = S_ISSOCK(st.st_mode) ? ::send(fd, line.data() + done, line.size() - done,
-                                                    MSG_DONTWAIT | MSG_NOSIGNAL)
-                                           : ::write(fd, line.data() + done, line.size() - done);
+    struct pollfd room = {fd, POLLOUT, 0};
+    if (may_block &&
+        ::poll(&room, 1, static_cast<int>(std::max<int64_t>(0, deadline - now_ms()))) <= 0)
+      return;
+    const size_t left_over = line.size() - done;
+    const size_t size = may_block ? std::min<size_t>(left_over, PIPE_BUF) : left_over;
+    const ssize_t n = S_ISSOCK(st.st_mode)
+                          ? ::send(fd, line.data() + done, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                          : ::write(fd, line.data() + done, size);
     if (n > 0) {
       done += static_cast<size_t>(n);
       continue;

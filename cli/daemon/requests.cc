@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "cli/daemon/log.h"
 #include "cli/daemon/queries.h"
 #include "cli/daemon/run_handler.h"
 #include "cli/daemon/server.h"
+#include "cli/mountinfo.h"
 #include "cli/text.h"
 
 namespace pcache::cli {
@@ -31,6 +34,18 @@ bool same_mounts(pid_t peer) {
   const std::string link = fmt::format("/proc/{}/ns/mnt", peer);
   return ::readlink(link.c_str(), theirs, sizeof theirs - 1) < 0 ||
          ::readlink("/proc/self/ns/mnt", ours, sizeof ours - 1) < 0 || std::string(theirs) == ours;
+}
+
+// Of other daemons; ours are alive, and a thread that looked at them would wait for itself.
+std::vector<std::string> dead_mounts(const std::vector<MountTable::Listed>& own) {
+  std::vector<std::string> dead;
+  for (const MountEntry& mount : read_mounts()) {
+    const bool ours = std::any_of(own.begin(), own.end(), [&](const MountTable::Listed& listed) {
+      return listed.status.dir == mount.dir;
+    });
+    if (mount.is_pcache() && !ours && is_dead(mount.dir)) dead.push_back(mount.dir);
+  }
+  return dead;
 }
 
 }  // namespace
@@ -82,6 +97,7 @@ Json Server::answer(const Message& request, Channel& channel, pid_t peer) {
   if (op == "umount") return umount(request, channel);
   if (op == "clear_dead") return clear_dead(request);
   if (op == "status") return status();
+  if (op == "live") return live();
   if (op == "stats") return stats(request);
   if (op == "last_run") return last_run();
   if (op == "clear") return clear();
@@ -209,6 +225,44 @@ Json Server::status() {
           {"sessions", sessions}};
 }
 
+// What `top` shows: asked once a second, so it touches neither the store nor a file.
+Json Server::live() {
+  Json sessions = Json::array();
+  for (const SessionTable::Live& live : sessions_.live()) {
+    Json running = Json::array();
+    for (const tracer::LiveExecution& execution : live.report.running) {
+      running.push_back({{"id", execution.id},
+                         {"parent", execution.parent},
+                         {"pid", execution.pid},
+                         {"argv", execution.argv},
+                         {"cwd", execution.cwd},
+                         {"running_s", execution.running_s},
+                         {"served", execution.served},
+                         {"working", execution.working}});
+    }
+    sessions.push_back({{"pid", live.session.pid},
+                        {"root", live.session.root},
+                        {"command", live.session.command},
+                        {"wall_s", live.session.wall_s},
+                        {"processes", live.report.processes},
+                        {"executions", live.report.executions},
+                        {"hits", live.report.hits},
+                        {"misses", live.report.misses},
+                        {"uncacheable", live.report.uncacheable},
+                        {"saved_s", live.report.saved_s},
+                        {"bytes_served", live.report.bytes_served},
+                        {"open", live.report.open},
+                        {"running", std::move(running)}});
+  }
+  Json mounts = Json::array();
+  for (const MountTable::Listed& mount : mounts_.list()) {
+    mounts.push_back({{"dir", mount.status.dir},
+                      {"served_pending", mount.status.served_pending},
+                      {"served_bytes_pending", mount.status.served_bytes_pending}});
+  }
+  return {{"ok", true}, {"sessions", std::move(sessions)}, {"mounts", std::move(mounts)}};
+}
+
 Json Server::stats(const Message& request) {
   const auto store = store_.get();
   if (!store) return refusal("the cache is unusable: " + store_.problem());
@@ -297,6 +351,33 @@ Json Server::verify(const Message& request, Channel& channel) {
           {"bytes", found->bytes},
           {"records", found->records},
           {"damaged", damaged}};
+}
+
+// What `.pcache/` of each mount holds: the same as the commands with --json.
+std::vector<fusefs::ViewFile> Server::view_files() {
+  const auto text = [](Json json) {
+    json.erase("ok");
+    return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  };
+  const auto status_file = [this, text] {
+    Json state = status();
+    state["running"] = true;
+    state["dead_mounts"] = dead_mounts(mounts_.list());
+    return text(std::move(state));
+  };
+  const auto stats_file = [this, text] { return text(stats(Message{})); };
+  const auto last_run_file = [this, text] {
+    const auto store = store_.get();
+    if (!store) return text(refusal("the cache is unusable: " + store_.problem()));
+    const std::vector<uint64_t> kept = store->runs();
+    const auto run = kept.empty() ? std::nullopt : store->run(kept.back());
+    if (!run) return text(Json::object());
+    Json report = Json::parse(*run, nullptr, /*allow_exceptions=*/false);
+    if (report.is_object()) report["run"] = kept.back();
+    return text(std::move(report));
+  };
+  return {
+      {"status.json", status_file}, {"stats.json", stats_file}, {"last-run.json", last_run_file}};
 }
 
 Json Server::may_stop() {

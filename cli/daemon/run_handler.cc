@@ -1,6 +1,7 @@
 #include "cli/daemon/run_handler.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <functional>
 
@@ -36,7 +37,8 @@ class Run {
   void trace(const MountTable::Lease& lease);
   Result<UniqueFd> ask_for_filter();
   void log_executions(const tracer::SessionReport& report) const;
-  void finish(const MountTable::Lease& lease, const tracer::SessionReport& report);
+  void finish(const MountTable::Lease& lease, tracer::Session& session,
+              const tracer::SessionReport& report);
   void tell(const std::string& line) {
     if (stderr_) write_line(stderr_.get(), line);
   }
@@ -91,7 +93,7 @@ void Run::perform_seized() {
       begun = with_session(*lease, [&](tracer::Session& session) {
         return session.run_seized(
             client_, services_.heir, [&] { return tracer::is_command(client_); },
-            [&](const tracer::SessionReport& report) { finish(*lease, report); });
+            [&](const tracer::SessionReport& report) { finish(*lease, session, report); });
       });
     }
   }
@@ -120,6 +122,7 @@ bool Run::with_session(const MountTable::Lease& lease,
   options.read_only = request_.flag("read_only");
   options.recache = request_.flag("recache");
   options.check = request_.flag("check");
+  options.pid_namespace = request_.flag("pid_namespace");
   const Json settings = request_.body.value("settings", Json::object());
   options.lists = lists_of(settings);
   options.cache_failures = flag_of(settings, "cache_failures");
@@ -156,7 +159,7 @@ void Run::trace(const MountTable::Lease& lease) {
   const bool begun = with_session(lease, [&](tracer::Session& session) {
     auto result = session.run(
         client_, [&] { return ask_for_filter(); }, release,
-        [&](const tracer::SessionReport& report) { finish(lease, report); });
+        [&](const tracer::SessionReport& report) { finish(lease, session, report); });
     if (!result && !released)
       refuse("cannot trace: " + result.error().to_string(), /*uncached=*/true);
     return result;
@@ -179,7 +182,10 @@ void Run::log_executions(const tracer::SessionReport& report) const {
 }
 
 // On the tracer thread, before the command's parent can see it end.
-void Run::finish(const MountTable::Lease& lease, const tracer::SessionReport& report) {
+void Run::finish(const MountTable::Lease& lease, tracer::Session& session,
+                 const tracer::SessionReport& report) {
+  // Nobody outlives the namespace. Its mounts must go before ours can, and theirs are copies.
+  if (request_.flag("pid_namespace")) session.signal_all(SIGKILL);
   std::string warning = report.warning;
   if (warning.empty()) warning = services_.mounts.take_note(root_);
   if (services_.sessions.stopped()) warning = "the daemon was stopped, and its commands with it";

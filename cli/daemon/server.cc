@@ -34,7 +34,8 @@ Server::Server(const Locations& locations, std::unique_ptr<Claim> claim, const S
       claim_(std::move(claim)),
       settings_(settings),
       idle_(static_cast<int64_t>(settings.number("idle_s") * 1000)),
-      mounts_(locations, [this] { wake(); }),
+      mounts_(
+          locations, [this] { wake(); }, view_files()),
       store_(locations, limits_of(settings)),
       probes_(settings.text("probes")),
       seizer_({[this](const Seizer::Command& command) { run_seized(command); },

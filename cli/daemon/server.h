@@ -48,6 +48,7 @@ class Server {
   void wake();
   void shut_down();
 
+  std::vector<fusefs::ViewFile> view_files();
   Json answer(const Message& request, Channel& channel, pid_t peer);
   Json mount(const Message& request);
   std::string seize(const Message& request);  // "", or why not
@@ -55,6 +56,7 @@ class Server {
   Json umount(const Message& request, Channel& channel);
   Json clear_dead(const Message& request);
   Json status();
+  Json live();
   Json stats(const Message& request);
   Json last_run();
   Json clear();

@@ -10,6 +10,15 @@ namespace pcache::cli {
 
 using std::chrono::steady_clock;
 
+namespace {
+
+// What was seized was not announced.
+std::vector<std::string> command_of(const std::vector<std::string>& announced, pid_t pid) {
+  return announced.empty() ? tracer::read_proc_list(tracer::Tid{pid}, "cmdline") : announced;
+}
+
+}  // namespace
+
 bool SessionTable::add(tracer::Session* session, pid_t pid, std::string root,
                        std::vector<std::string> command) {
   const std::lock_guard lock(mutex_);
@@ -41,13 +50,21 @@ std::vector<SessionTable::Listed> SessionTable::list() {
   std::vector<Listed> listed;
   for (const auto& [session, entry] : entries_) {
     const std::chrono::duration<double> wall = steady_clock::now() - entry.start;
-    // What was seized was not announced.
-    std::vector<std::string> command = entry.command;
-    if (command.empty()) command = tracer::read_proc_list(tracer::Tid{entry.pid}, "cmdline");
-    listed.push_back(
-        {entry.pid, entry.root, std::move(command), wall.count(), session->status_line()});
+    listed.push_back({entry.pid, entry.root, command_of(entry.command, entry.pid), wall.count(),
+                      session->status_line()});
   }
   return listed;
+}
+
+std::vector<SessionTable::Live> SessionTable::live() {
+  const std::lock_guard lock(mutex_);
+  std::vector<Live> live;
+  for (const auto& [session, entry] : entries_) {
+    const std::chrono::duration<double> wall = steady_clock::now() - entry.start;
+    live.push_back({{entry.pid, entry.root, command_of(entry.command, entry.pid), wall.count(), ""},
+                    session->live()});
+  }
+  return live;
 }
 
 bool SessionTable::becomes_empty(std::chrono::milliseconds patience) {

@@ -25,10 +25,16 @@ class SessionTable {
     std::string status;
   };
 
+  struct Live {
+    Listed session;
+    tracer::LiveReport report;
+  };
+
   // The session must be removed before it is destroyed. False once stop() was called.
   bool add(tracer::Session* session, pid_t pid, std::string root, std::vector<std::string> command);
   void remove(tracer::Session* session);
   std::vector<Listed> list();
+  std::vector<Live> live();
   // Waits for it, as the end of a command is seen before that of its session.
   bool becomes_empty(std::chrono::milliseconds patience);
   // Refuses new ones and ends those that are there: SIGTERM, so that they clear away what they have

@@ -35,6 +35,7 @@ class FakeMachine : public Machine {
   std::set<int> capabilities;
   std::map<std::string, std::string> files = {
       {"/etc/fuse.conf", "# comment\nuser_allow_other\n"},
+      {"/etc/mtab", ""},
       {"/proc/sys/kernel/osrelease", "6.18.0\n"},
       {"/proc/sys/kernel/yama/ptrace_scope", "1\n"},
       {"/proc/self/status", "Name:\tpcache\nTracerPid:\t0\n"}};
@@ -61,6 +62,14 @@ void expect(const Finding& finding, Level level, const std::string& text,
   EXPECT_EQ(finding.level, level) << finding.text;
   EXPECT_NE(finding.text.find(text), std::string::npos) << finding.text;
   EXPECT_NE(finding.remedy.find(remedy), std::string::npos) << finding.remedy;
+}
+
+TEST(Doctor, WithoutMtabUsersCannotUnmount) {
+  FakeMachine machine;
+  machine.files.erase("/etc/mtab");
+  expect(find(machine, "fusermount3"), Level::kProblem, "/etc/mtab", "ln -s /proc/self/mounts");
+  machine.root = true;
+  EXPECT_EQ(find(machine, "fusermount3").level, Level::kFine);
 }
 
 TEST(Doctor, AHealthyMachineHasNoProblem) {

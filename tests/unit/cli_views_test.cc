@@ -7,11 +7,13 @@
 #include <set>
 #include <sstream>
 
+#include "cli/suggest.h"
 #include "cli/views/census.h"
 #include "cli/views/graph_page.h"
 #include "cli/views/line_diff.h"
 #include "cli/views/reasons.h"
 #include "cli/views/select.h"
+#include "cli/views/top.h"
 #include "cli/views/trace_text.h"
 
 namespace pcache::cli {
@@ -269,6 +271,106 @@ TEST(GraphDot, QuotesLabels) {
   const std::string dot = graph_dot(report);
   EXPECT_NE(dot.find("e1 -> e2"), std::string::npos);
   EXPECT_NE(dot.find("a\\\"b\\\\"), std::string::npos);
+}
+
+// --- suggestions ---
+
+TEST(Suggest, CountsLettersAndExchanges) {
+  EXPECT_EQ(edit_distance("explain", "explain"), 0u);
+  EXPECT_EQ(edit_distance("exlpain", "explain"), 1u);
+  EXPECT_EQ(edit_distance("", "run"), 3u);
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+}
+
+TEST(Suggest, NamesWhatIsNearAndNothingElse) {
+  const std::vector<std::string> known = {"mount", "umount",  "run",   "shell", "status",
+                                          "stats", "explain", "trace", "gc",    "config"};
+  EXPECT_EQ(nearest("exlpain", known), std::vector<std::string>{"explain"});
+  EXPECT_EQ(nearest("mnt", known), std::vector<std::string>{"mount"});
+  EXPECT_EQ(nearest("cfg", known), std::vector<std::string>{"config"});
+  EXPECT_EQ(nearest("cg", known), std::vector<std::string>{"gc"});
+  EXPECT_EQ(nearest("statu", known), (std::vector<std::string>{"status", "stats"}));
+  for (const char* far : {"make", "git", "ccache", "nonsense", "x", ""})
+    EXPECT_TRUE(nearest(far, known).empty()) << far;
+  EXPECT_EQ(any_of_them({"a", "b", "c"}), "a, b or c");
+}
+
+// --- top ---
+
+Json session_at_work() {
+  Json running = Json::array();
+  for (int i = 0; i < 20; ++i) {
+    running.push_back(
+        {{"id", i + 1},
+         {"pid", 100 + i},
+         {"argv", {"cc", "-c", "file" + std::to_string(i) + ".c", std::string(300, 'x')}},
+         {"running_s", 0.5 + i},
+         {"served", i == 3},
+         {"working", i != 0}});
+  }
+  return {
+      {"running", true},
+      {"sessions",
+       {{{"pid", 99},
+         {"root", "/project"},
+         {"command", {"make", "-j2", std::string(300, 'y')}},
+         {"wall_s", 12.0},
+         {"executions", 60},
+         {"hits", 1},
+         {"misses", 40},
+         {"uncacheable", 2},
+         {"saved_s", 4.1},
+         {"bytes_served", 3 << 20},
+         {"running", running}}}},
+      {"mounts", {{{"dir", "/project"}, {"served_pending", 2}, {"served_bytes_pending", 4096}}}}};
+}
+
+TEST(Top, FitsTheScreen) {
+  const Painter plain(-1);
+  for (const size_t width : {40u, 80u, 200u}) {
+    for (const size_t height : {8u, 12u, 24u, 60u}) {
+      const std::string text = top_text(session_at_work(), {width, height}, plain);
+      EXPECT_LE(static_cast<size_t>(std::count(text.begin(), text.end(), '\n')), height);
+      std::istringstream lines(text);
+      for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), width) << line;
+    }
+  }
+}
+
+TEST(Top, TellsWhatRunsAndWhatIsServed) {
+  const std::string text = top_text(session_at_work(), {80, 0}, Painter(-1));
+  EXPECT_NE(text.find("make -j2"), std::string::npos);
+  EXPECT_NE(text.find("1 hit   40 misses   2 not cacheable"), std::string::npos) << text;
+  EXPECT_NE(text.find("served 3.0 MiB   2 files being written out (4.0 KiB)"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("served: cc -c file3.c"), std::string::npos) << text;
+  EXPECT_EQ(text.find("file0.c"), std::string::npos) << "it waits for others: " << text;
+  EXPECT_LT(text.find("file19.c"), text.find("file1.c")) << "the longest first";
+  const std::string short_text = top_text(session_at_work(), {80, 12}, Painter(-1));
+  EXPECT_NE(short_text.find(" more\n"), std::string::npos) << short_text;
+}
+
+TEST(Top, SaysThatNothingRuns) {
+  const Json idle = {{"running", true}, {"sessions", Json::array()}, {"mounts", Json::array()}};
+  EXPECT_EQ(top_text(idle, {80, 0}, Painter(-1)), "No command runs under pcache now.\n");
+  const Json none = {{"running", false}, {"sessions", Json::array()}, {"mounts", Json::array()}};
+  EXPECT_EQ(top_text(none, {80, 0}, Painter(-1)), "No daemon runs, so no command does.\n");
+}
+
+TEST(Top, RatesAreOfTheLastSeconds) {
+  Rates rates;
+  const auto at = [&](double now_s, double wall_s, uint64_t executions) {
+    Json state = session_at_work();
+    state["sessions"][0]["wall_s"] = wall_s;
+    state["sessions"][0]["executions"] = executions;
+    rates.add_to(state, now_s);
+    return state["sessions"][0]["rate"].get<double>();
+  };
+  EXPECT_DOUBLE_EQ(at(100, 10, 50), 5);  // since it began
+  EXPECT_DOUBLE_EQ(at(105, 15, 150), 20);
+  EXPECT_DOUBLE_EQ(at(109, 19, 160), 110 / 9.0);
+  EXPECT_DOUBLE_EQ(at(115, 25, 160), 1);
+  EXPECT_DOUBLE_EQ(at(121, 31, 160), 0);
 }
 
 }  // namespace
