@@ -11,6 +11,19 @@
 
 namespace pcache::cli {
 
+namespace {
+
+// Settings of what is started in the mount: the files are read anew for each command.
+Json environment_of_settings() {
+  Json environment = Json::object();
+  if (const char* home = std::getenv("HOME")) environment["HOME"] = home;
+  for (const SettingRow& row : setting_rows())
+    if (const char* text = std::getenv(row.variable().c_str())) environment[row.variable()] = text;
+  return environment;
+}
+
+}  // namespace
+
 int mount_command(const MountArguments& arguments) {
   const auto locations = Locations::find();
   if (!locations) return fail(locations.error().to_string());
@@ -25,7 +38,8 @@ int mount_command(const MountArguments& arguments) {
   request["dir"] = *dir;
   request["no_passthrough"] = arguments.no_passthrough || !settings.flag("passthrough");
   request["settings"] = settings.to_request();
-  request["read_only"] = arguments.read_only || settings.flag("read_only");
+  request["environment"] = environment_of_settings();
+  request["read_only"] = arguments.read_only;
   request["recache"] = arguments.recache;
   const bool seize = !arguments.no_seize && !arguments.disable && settings.flag("seizing");
   request["seize"] = seize;

@@ -170,7 +170,11 @@ void MountImpl::invalidate_all() {
   for (const NodeRef& node : nodes_.all()) {
     if (const auto rel = nodes_.path(node->id)) {
       const NodeTable::Known known = nodes_.resolve(*rel);
-      if (known.parent != 0) drop_name(known.parent, known.name, node->type == S_IFDIR);
+      // What is being executed stays a name; it is looked up again, that is all.
+      if (known.parent != 0 &&
+          fuse_lowlevel_notify_expire_entry(session_, known.parent, known.name.c_str(),
+                                            known.name.size(), FUSE_LL_EXPIRE_ONLY) == -ENOSYS)
+        drop_name(known.parent, known.name, node->type == S_IFDIR);
     }
     // Cached contents go by themselves once a new mtime or size is seen.
     send({node->id, ""});

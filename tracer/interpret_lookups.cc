@@ -314,6 +314,15 @@ void Interpreter::on_read_link(const Caller& c, const CallEvent& event) {
       ledger_.bind_to_root(c.e, c.e.image_name + " read " + at->path.text);
     return;
   }
+  // ttyname(), which make calls of its stdout and stderr.
+  if (const std::string& path = at->path.text;
+      path == "/proc/self/fd/1" || path == "/proc/self/fd/2") {
+    const int fd = path.back() - '0';
+    const auto tag = c.process.tags.find(fd);
+    if (tag != c.process.tags.end() && tag->second->number == fd &&
+        classify(tag->second->link) == FdKind::kTerminal)
+      return observe_stream(c.e, FactKind::kStream, tag->second.get());
+  }
   if (special(c, *at, false, false) != Special::kOrdinary) return;
   FactValue value;
   value.err = at->err;

@@ -21,7 +21,7 @@ store::FactValue stream_value(store::FactKind kind, const StreamTag& tag) {
       value.text = "null device";
       break;
     case FdKind::kTerminal:
-      value.text = "terminal";
+      value.text = "terminal " + tag.link;  // fstat and ttyname tell which
       break;
     case FdKind::kPipe:
       value.text = "pipe";

@@ -184,7 +184,7 @@ LoadedHub::~LoadedHub() {
 // Attaching and detaching wait for the kernel's grace periods, tens of milliseconds: nobody who
 // runs one command after another shall wait for them.
 void LoadedHub::detach_when_idle() {
-  constexpr std::chrono::seconds kIdle{1};
+  constexpr std::chrono::milliseconds kIdle{250};
   std::unique_lock guard(lock_);
   while (!ends_) {
     changed_.wait(guard, [this] { return ends_ || (open_ == 0 && link_ != nullptr); });

@@ -148,7 +148,15 @@ void Server::run_seized(const Seizer::Command& command) {
     const auto found = mount_requests_.find(command.mount);
     if (found != mount_requests_.end()) request.body = found->second.body;
   }
+  const auto variables = request.body.value("environment", std::map<std::string, std::string>());
+  const Settings settings =
+      Settings::read(locations_.dir, command.mount, [&](const std::string& name) {
+        const auto found = variables.find(name);
+        return found == variables.end() ? nullptr : found->second.c_str();
+      });
   request.body["root"] = command.mount;
+  request.body["settings"] = settings.to_request();
+  request.body["read_only"] = request.flag("read_only") || settings.flag("read_only");
   request.body["quiet"] = true;
   request.body["argv"] = Json::array();
   handle_seized({mounts_, sessions_, store_, probes_, guardian_}, std::move(request), command.pid);

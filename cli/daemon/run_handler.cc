@@ -134,7 +134,9 @@ bool Run::with_session(const MountTable::Lease& lease,
     options.watcher = events_.get();
     options.read_only = options.recache = true;
   }
-  mount.invalidate_all();
+  // Who works below the mount is told to enter it; a command that was typed in it shall not wait
+  // until the kernel has forgotten thousands of names.
+  if (channel_ != nullptr) mount.invalidate_all();
   auto feed = events_ ? nullptr : services_.probes.open();
   with_hub_ = feed != nullptr;
   const auto session = tracer::Session::create(mount, store_.get(), options, std::move(feed));

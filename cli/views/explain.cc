@@ -18,6 +18,7 @@ constexpr size_t kDiffLines = 24;
 constexpr size_t kEarlierRuns = 5;  // looked at for a command that is like one of now
 
 std::string hash_of_content(const Json& record, const std::string& path) {
+  if (!record.is_object()) return "";  // what was not recorded has none
   for (const Json& fact : record.value("facts", Json::array()))
     if (fact.value("kind", "") == "content" && fact.value("path", "") == path)
       return fact.value("hash", "");

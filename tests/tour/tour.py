@@ -42,12 +42,11 @@ TOUR = [
          "fails where pcache answers otherwise, so this is what it does. Times, sizes and process ids differ each time; "
          "here they are `N`.", []),
     ("Mount", "The project has two sources and a Makefile. `pcache mount` lays pcache over it; the files stay where "
-              "they are.", ["cd greet", "ls", "cat Makefile", "pcache mount", "cd ."]),
+              "they are. (Root leaves `--no-seize` away, and types `make` instead of `pcache run -- make`.)", ["cd greet", "ls", "cat Makefile", "pcache mount --no-seize", "cd ."]),
     ("Build", "The first time everything runs. The last line is pcache's, on standard error. What each command read, "
               "printed and left is recorded now.", ["pcache run -- make", "./greet"]),
-    ("", "Gone, and brought back: both compilers and the linker are skipped, before their first instruction. Make has "
-         "asked for the name of its terminal, so it runs each time. Without a terminal it is skipped too, from the second time on (the "
-         "compilers had asked whether they write to one, so the first time they run as well).",
+    ("", "Gone, and brought back: make itself is skipped, before its first instruction, and what it printed comes from "
+         "the store. Whether and which terminal it writes to it had asked, and so had the compilers: into a pipe they run once more.",
      ["make clean", "pcache run -- make", "./greet", "make clean", "pcache run -- make 2>&1 | tail -1", "make clean",
       "pcache run -- make 2>&1 | tail -1"]),
     ("Edit", "A change in one source: the other one is not compiled again.",
