@@ -312,8 +312,7 @@ void TracedSession::on_exec(Tid tid) {
     return;
   }
   if (seized_ && (traces_others(e) || images_.has_leak_sanitizer(image)))
-    return leave_alone(*process, "traces-itself",
-                       "it traces processes itself, and was left to do so");
+    return leave_alone(*process);
   if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
     // Temporary names and users concern this execution; an unknown program concerns all above it.
     const bool ancestors = reason->code != "temporary-name";

@@ -503,10 +503,11 @@ void TracedSession::process_ended(Process& process, int status, uint64_t cpu_ns)
 }
 
 // Only where no filter keeps it from living without us.
-void TracedSession::leave_alone(Process& process, const char* code, const std::string& why) {
+void TracedSession::leave_alone(Process& process) {
   Execution* e = process.execution;
   const pid_t pid = process.pid;
-  ledger_.refuse(*e, code, "", why, true);
+  ledger_.refuse(*e, "traces-itself", "",
+                 e->image_name + " traces processes itself, and was left to do so", true);
   source_->mark(pid, 0);
   source_->forget(Tid{pid});
   lineage_.remove_process(pid);

@@ -61,7 +61,7 @@ class TracedSession : public Session {
   void resume(Tid tid, int signal = 0);
   void resume_to_call_exit(Tid tid);
   void process_ended(Process& process, int status, uint64_t cpu_ns);
-  void leave_alone(Process& process, const char* code, const std::string& why);
+  void leave_alone(Process& process);
   void adopt_orphans();
   void close_if_ended(Execution* e);
   void finish_execution(Execution& e);

@@ -118,6 +118,7 @@ constexpr ReasonRow kRows[] = {
     {"outlived", true, "a process that it started was still running when it ended",
      "wait for it (`wait` in a shell), or start servers outside of pcache"},
     {"renames-directory", true, "it renamed a directory that it did not make", ""},
+    {"traces-itself", true, "it traces processes itself", "nothing: it was left to do so"},
     {"exchanges-names", true, "it exchanged two names in one step", ""},
     {"unnamed-directory", true, "it worked in a directory that was removed", ""},
     {"unnamed-file", true, "it used a file that has no name", ""},
