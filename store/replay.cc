@@ -363,7 +363,8 @@ int Replay::rewrite_in_place(size_t index, int parent, const std::string& name, 
   if (const int err = journal_.before_truncate(record_.effects[index].path, parent, fd.get(), st)) {
     return err;
   }
-  if (ftruncate(fd.get(), 0) != 0) return errno;
+  // Looking for holes of what was there has moved the descriptor.
+  if (ftruncate(fd.get(), 0) != 0 || lseek(fd.get(), 0, SEEK_SET) != 0) return errno;
   return fill(index, fd.get());
 }
 

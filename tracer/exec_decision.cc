@@ -380,6 +380,10 @@ bool TracedSession::replay(Execution& e, Process& process, const store::Record& 
           fact.value.err == 0 && observer_.stat(fact.key.path, &st) == 0 &&
           e.output_inodes.contains({st.st_dev, st.st_ino}))
         return miss("its output goes to " + fact.key.path.text + ", which it reads");
+    for (const Effect& effect : record.effects)
+      if (effect.kind != EffectKind::kOffset && observer_.stat(effect.path, &st) == 0 &&
+          e.output_inodes.contains({st.st_dev, st.st_ino}))
+        return miss("its output goes to " + effect.path.text + ", which it changes");
   }
   // Descriptor 0 on the same file as 1: cat refuses that.
   if (const auto input = process.tags.find(0);

@@ -728,8 +728,25 @@ bool Ledger::still_holds(Execution& e, ObservedFact& fact) {
   return observer_.observe(fact.key, e.weak.digest) == fact.value;
 }
 
+// `{ echo one; sh -c 'echo two > log'; } > log`: what went to the stream before is cut off, and a
+// replay writes streams last.
+bool Ledger::changes_own_output(Execution& e) {
+  if (e.output_inodes.empty()) return false;
+  for (const auto& [path, entry] : e.paths) {
+    const struct stat& st = entry.before.st;
+    if (entry.changed == 0 || entry.before.err != 0 ||
+        !e.output_inodes.contains({st.st_dev, st.st_ino}))
+      continue;
+    refuse(e, "changes-own-output", path.text, "its output goes to a file it changes by name",
+           false);
+    return true;
+  }
+  return false;
+}
+
 void Ledger::settle(Execution& e) {
   const store::ObservationPass pass;
+  if (changes_own_output(e)) return;
   for (ObservedFact& fact : e.facts) {
     if (fact.removed) continue;
     if (fact.sample && e.output_inodes.contains({fact.sample->st.st_dev, fact.sample->st.st_ino})) {

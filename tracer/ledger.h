@@ -113,6 +113,7 @@ class Ledger {
   const store::Observer& observer() const { return observer_; }
 
  private:
+  bool changes_own_output(Execution& e);
   ObservedFact* find_fact(Execution& e, PathEntry& entry, const store::FactKey& key);
   void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
   void hash_sample(Sample& sample);

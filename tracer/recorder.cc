@@ -217,7 +217,8 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
         effect.blob = {};
         effect.size = 0;
         const bool attributes = entry.mode_set || entry.owner_set || !entry.xattrs.empty();
-        if (!touched && !attributes) return true;
+        // A time that was set is an effect also where it was the same before.
+        if (!touched && !attributes && !effect.mtime_ns) return true;
         if (effect.mtime_ns || attributes) {
           if (touched && !effect.mtime_ns) {
             Effect touch;

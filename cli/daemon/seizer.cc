@@ -90,7 +90,8 @@ std::set<std::string> files_of(const std::vector<std::string>& programs, const s
   for (std::string dir; std::getline(dirs, dir, ':');) {
     if (dir.empty() || dir[0] != '/') continue;
     for (const std::string& program : programs) {
-      const std::string name = dir + "/" + program;
+      std::string name = dir;
+      name.append("/").append(program);
       char real[PATH_MAX];
       if (::access(name.c_str(), X_OK) == 0 && ::realpath(name.c_str(), real) != nullptr)
         files.insert(real);

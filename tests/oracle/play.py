@@ -19,6 +19,15 @@ TICK = 0.012  # longer than a tick of the clock that stamps files
 UNORDERED = ("out/k", "out/copy", "out/same", "out/log"), (".0", ".1")
 
 
+def _can_be_started(path):
+    """An edit may have left a script without its first line."""
+    try:
+        with open(path, "rb") as f:
+            return os.access(path, os.X_OK) and f.read(2) in (b"#!", b"\x7fE")
+    except OSError:
+        return False
+
+
 class Mismatch(Exception):
     def __init__(self, step, what):
         super().__init__(what)
@@ -117,7 +126,7 @@ class Player:
         argv = [word.replace("@acts", self.acts) for word in run["argv"]]
         how = {"env": run.get("env"), "umask": run.get("umask", 0o022), "timeout": TIMEOUT,
                "joined": run.get("joined", False)}
-        if argv[0].startswith("./") and not os.access(os.path.join(t.bare, argv[0]), os.X_OK):
+        if argv[0].startswith("./") and not _can_be_started(os.path.join(t.bare, argv[0])):
             return []
         loose = "-j2" in argv
         before = [tree.times(side) for side in t.sides()]

@@ -79,6 +79,46 @@ def stdout_file_removed_by_the_command(t):
 
 
 @scenario
+def stdout_file_truncated_by_a_command_within(t):
+    # What the first one wrote is cut off, and must stay so when the middle one hits.
+    t.write("two.sh", "sh -c 'exec cat none'\nsh ./three.sh > log 2>&1\ntrue\n")
+    for shell in ("bash", "sh", "dash", "sh"):
+        t.write("one.sh", "sh ./two.sh > log 2>&1\n")
+        report = t.step([shell, "one.sh"])
+        t.sh("rm -f log")
+    t.write("three.sh", "echo three\n")
+    for script in ("{ echo one; sh -c 'echo two > log'; } > log", "{ echo one; sh -c 'echo two >> log'; echo three; } > log"):
+        for again in ("first", "second", "third"):
+            t.step(f"sh -c '{script}'".replace("'echo", '"echo').replace("log';", 'log";'), what=f"{script}, {again}")
+    # Recorded with its output elsewhere.
+    t.step("sh two.sh > other", hit=False)
+    t.step("sh two.sh > log", hit=False)
+    t.step("sh two.sh > log; sh two.sh > other")
+    t.check(report is not None, "no report")
+
+
+@scenario
+def sparse_file_rewritten_in_place(t):
+    # The hit finds a file with holes, which is saved before it is cut.
+    for _ in range(3):
+        t.step("truncate -s 9000 out")
+        t.sh("printf 'tw\\tabs\\n' >> out")
+    t.step("truncate -s 9000 out", hit=True)
+
+
+@scenario
+def time_set_that_was_the_same(t):
+    t.write("ref", "x\n")
+    t.sh("touch -d @1000000000 ref")
+    for _ in range(3):
+        t.step("touch -r ref out")
+    t.sh("printf '' > out")
+    for _ in range(2):
+        t.step(["sh", "-c", "true; touch -r ref out"])
+        t.sh("printf '' > out")
+
+
+@scenario
 def stdout_file_renamed_by_the_command(t):
     _first_into_a_file(t, "mv log log2; echo after", ": > log; rm -f log2")
 
