@@ -154,11 +154,22 @@ Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) 
     const int err = ledger_.observer().list(at.path, &entries);
     ledger_.list(c.e, at.path, err, entries);
   }
+  observe_room_for(c, has_second ? pending.second : at);
   if (!at.pseudo) pending.before_first = ledger_.before_change(c.e, at.path);
   if (has_second) pending.before_second = ledger_.before_change(c.e, pending.second.path);
   read_arguments(c, event, &pending);
   pending_[c.tid.value] = std::move(pending);
   return {};
+}
+
+// A name is about to be made in a directory that has to be there, also where the name will be gone
+// again and no effect asks for its directory.
+void Interpreter::observe_room_for(const Caller& c, const Resolved& name) {
+  if (name.pseudo || name.err != ENOENT || name.missing != name.path) return;
+  Resolved parent;
+  parent.path = name.path.parent();
+  parent.err = ledger_.observer().stat(parent.path, &parent.st);
+  observe_kind(c, parent);
 }
 
 void Interpreter::read_arguments(const Caller& c, const CallEvent& event, Pending* pending) const {

@@ -134,6 +134,7 @@ class Interpreter : public CallSink {
   // interpret_changes.cc
   void returned(const CallEvent& event, int64_t result);
   Answer before_change_call(const Caller& c, const CallEvent& event);
+  void observe_room_for(const Caller& c, const Resolved& name);
   void read_arguments(const Caller& c, const CallEvent& event, Pending* pending) const;
   void after_open(const Caller& c, const Pending& p, int64_t result);
   void refuse_where_held(const Caller& c, const store::TreePath& path);

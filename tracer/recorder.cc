@@ -259,6 +259,12 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
   const bool replaced = (entry.changed & kExistence) != 0;
   output->order_ns = entry.order_ns;
   output->sequence = entry.sequence;
+  // Its other names have changed as well, and this one no longer says so.
+  if (entry.shared_inode && (err != 0 || st.st_ino != *entry.shared_inode)) {
+    ledger_.refuse(e, "changes-other-names", path.text,
+                   "it had other names when it was changed, and is gone now", false);
+    return false;
+  }
   if (err != 0) {
     if (!replaced) {
       ledger_.refuse(e, "input-changed", path.text, "it vanished while the command ran", false);

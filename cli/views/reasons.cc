@@ -94,6 +94,7 @@ constexpr ReasonRow kRows[] = {
     {"reads-device", true, "its standard input is a device", kRedirect},
     {"reads-inherited", true, "it read a descriptor above 2 that it was given",
      "let it open the file by name"},
+    {"changes-other-names", true, "it changed a file under a name that is gone now", ""},
     {"changes-own-output", true, "it changed by name a file that its output goes to",
      "send its output to another file"},
     {"reads-own-output", true, "it read a file that its output goes to",
