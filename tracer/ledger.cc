@@ -540,8 +540,7 @@ void Ledger::change(Execution& e, const Change& change) {
     if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);
     if (change.directory) a->own_directories.insert(change.path);
     if (shared) a->changed_inodes.insert(*shared);
-    if (shared && change.link_source.empty() && !takes_name && !removes)
-      entry.shared_inode = change.before.st.st_ino;
+    if (shared && change.link_source.empty() && !takes_name && !removes) entry.shared_inode = true;
     if (entry.changed == 0) entry.before = change.before;
     const bool first_creation =
         (entry.changed & kExistence) == 0 && change.before.err != 0 && !removes;

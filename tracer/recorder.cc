@@ -260,7 +260,7 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
   output->order_ns = entry.order_ns;
   output->sequence = entry.sequence;
   // Its other names have changed as well, and this one no longer says so.
-  if (entry.shared_inode && (err != 0 || st.st_ino != *entry.shared_inode)) {
+  if (entry.shared_inode && (err != 0 || replaced)) {
     ledger_.refuse(e, "changes-other-names", path.text,
                    "it had other names when it was changed, and is gone now", false);
     return false;
