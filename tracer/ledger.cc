@@ -508,6 +508,18 @@ void Ledger::require_prior_state(Execution& e, PathEntry& entry, const Change& c
   }
 }
 
+namespace {
+
+// Whether `e` has made what `entry` names now.
+bool is_own_inode(const Execution& e, const PathEntry& entry) {
+  if (entry.before.err == 0 && !entry.unlinked) return false;
+  if (entry.link_source.empty()) return true;
+  const auto source = e.paths.find(TreePath{entry.link_source});
+  return source != e.paths.end() && (source->second.changed & kExistence) != 0;
+}
+
+}  // namespace
+
 void Ledger::change(Execution& e, const Change& change) {
   const uint8_t aspects = aspects_of(change);
   note_conflicts(e, change, aspects);
@@ -540,7 +552,9 @@ void Ledger::change(Execution& e, const Change& change) {
     if (!below_own_directory(*a, change.path)) require_prior_state(*a, entry, change);
     if (change.directory) a->own_directories.insert(change.path);
     if (shared) a->changed_inodes.insert(*shared);
-    if (shared && change.link_source.empty() && !takes_name && !removes) entry.shared_inode = true;
+    if (shared && change.link_source.empty() && !takes_name && !removes &&
+        S_ISREG(change.before.st.st_mode) && !is_own_inode(*a, entry))
+      entry.shared_inode = true;
     if (entry.changed == 0) entry.before = change.before;
     const bool first_creation =
         (entry.changed & kExistence) == 0 && change.before.err != 0 && !removes;

@@ -243,3 +243,31 @@ mutation("what lies below an own file is a question",
 mutation("what lies behind a circle of links is a question",
          (LOOKUPS, "if (resolved.err == ELOOP && !resolved.links.empty()) return Special::kNoFact;", ""),
          killed_by="loop_of_links_is_broken")
+
+# --- found by the oracle ---
+mutation("a sparse file is rewritten where the search for its holes had stopped",
+         (REPLAY, "|| lseek(fd.get(), 0, SEEK_SET) != 0) return errno;", ") return errno;"),
+         killed_by="sparse_file_rewritten_in_place")
+mutation("a time that is set to what it was is no effect",
+         ("tracer/recorder.cc", "if (!touched && !attributes && !effect.mtime_ns) return true;",
+          "if (!touched && !attributes) return true;"), killed_by="time_set_that_was_the_same")
+mutation("a temporary file needs no directory",
+         ("tracer/interpret_changes.cc", "observe_room_for(c, has_second ? pending.second : at);", ""),
+         killed_by="temporary_file_in_a_directory_that_is_gone")
+mutation("what is changed under a name that goes is nobody's",
+         ("tracer/recorder.cc", "if (entry.shared_inode && (err != 0 || replaced)) {", "if (err == -77) {"),
+         killed_by="written_under_another_name_that_goes")
+mutation("a stream's file may be changed by name",
+         (LEDGER, "if (changes_own_output(e)) return;", ""),
+         killed_by="stdout_file_truncated_by_a_command_within")
+
+# --- what is seized ---
+mutation("who traces itself is traced all the same",
+         ("tracer/exec_decision.cc", "if (seized_ && (traces_others(e) || images_.has_leak_sanitizer(image)))", "if (false)"),
+         killed_by="those_that_trace_are_left_alone")
+mutation("nobody answers for a dead daemon",
+         ("cli/daemon/guardian.cc", "for (auto& [id, listener] : listeners_) inherit(listener);", "listeners_.clear();"),
+         killed_by="seized_command_survives_a_killed_daemon")
+mutation("a frozen daemon stays",
+         ("cli/daemon/guardian.cc", "if (silent < kStopped) return;", "if (silent.count() > 0) return;"),
+         killed_by="seized_command_survives_a_frozen_daemon")

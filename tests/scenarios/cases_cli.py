@@ -258,7 +258,8 @@ def idle_daemon_uses_no_cpu_and_ends(t):
     time.sleep(0.5)
     before = ticks()
     time.sleep(2.5)
-    t.check(ticks() - before <= 1, f"{ticks() - before} ticks in 2.5 s of idleness")
+    # Others mount and unmount meanwhile, and it looks each time.
+    t.check(ticks() - before <= 4, f"{ticks() - before} ticks in 2.5 s of idleness")
     t.equal(t.daemon(), pid, "the daemon with a mount")
     t.umount()
     t.check(process.wait_until(lambda: t.daemon() is None, 8), "the idle daemon goes on")
