@@ -146,8 +146,9 @@ class Player:
                                      ("stderr", [d.err for d in done])):
             if isinstance(cached, bytes):
                 cached = t._bare_named(cached)
-                # Jobs side by side write pieces of lines between one another's.
-                if loose and sorted(bare) == sorted(cached):
+                # Jobs side by side write pieces of lines between one another's, and so do the parts of
+                # a pipeline to stderr.
+                if (loose or name == "stderr") and sorted(bare) == sorted(cached):
                     continue
             if bare != cached:
                 found.append(f"{name}: {short(bare)} bare, {short(cached)} under pcache")
