@@ -141,5 +141,8 @@ class Ledger {
 };
 
 uint8_t aspects_of(const Change& change);
+// In an answer about what an execution has changed: the fields as they were before.
+void restore_own_attributes(const PathEntry& entry, store::FactValue* value,
+                            const store::FactKey& key);
 
 }  // namespace pcache::tracer

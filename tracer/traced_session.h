@@ -4,6 +4,8 @@
 // they do to lineage, ledger, resolver and spool. Waiting for tracees is done without it.
 #pragma once
 
+#include <sys/ptrace.h>
+
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -26,6 +28,12 @@
 #include "tracer/spool.h"
 
 namespace pcache::tracer {
+
+// What tells of forks, threads and execs.
+inline constexpr uintptr_t kLineageOptions = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+                                             PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC |
+                                             PTRACE_O_TRACESYSGOOD;
+inline constexpr int kTracerNice = -15;  // measured: the cheapest gain there is
 
 class TracedSession : public Session {
  public:

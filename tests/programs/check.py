@@ -491,6 +491,8 @@ def main():
     finally:
         checker.close()
     print(f"{count} cases, {checker.failures} failures")
+    if count == 0 and not checker.failures:
+        sys.exit(77)  # what was to be tried is not to be had here; the reason is printed above
     sys.exit(1 if checker.failures else 0)
 
 

@@ -10,17 +10,7 @@ import subprocess
 import time
 
 from harness import process, scenario
-from harness.registry import Skip
 from harness.terminal import Terminal
-
-
-def _seize(t):
-    """Mounts, and from now on t.step() starts its commands plainly."""
-    t.seized = True
-    done = t.cli("mount", "--json", t.tree)
-    answer = json.loads(done.out)
-    if not answer["seizes"]:
-        raise Skip(f"nothing is seized here: {answer['seize_problem']}")
 
 
 def _last(t):
@@ -30,7 +20,7 @@ def _last(t):
 @scenario(users=("root",))
 def seized_from_many_parents(t):
     t.write("in", "one\n")
-    _seize(t)
+    t.mount_and_seize()
     cmd = ["sh", "-c", "cat in > out; echo said; echo also >&2; exit 3"]
     for shell in ("bash", "dash", "zsh"):
         if not shutil.which(shell):
@@ -70,7 +60,7 @@ def seized_programs_of_the_project(t):
         subprocess.run(["gcc", "-x", "c", "-", "-o", os.path.join(side, "loaded"),
                         f"-Wl,--dynamic-linker={side}/ld.so"], input=b"int main(void) { return 0; }", check=True)
     t.ignore |= {"inside", "loaded"}
-    _seize(t)
+    t.mount_and_seize()
     for argv in (["./script", "word"], ["./inside"], ["./loaded"]):
         for expected in ("ran", "hit"):
             done = process.run(argv, cwd=t.tree, env=t.environment(t.tree))
@@ -85,7 +75,7 @@ def seized_programs_of_the_project(t):
 def shell_in_a_mount_is_not_traced(t):
     t.write("in", "one\n")
     t.write("Makefile", "out: in\n\tcat in > out\n")
-    _seize(t)
+    t.mount_and_seize()
     terminal = Terminal(t)
     body, status = terminal.command("grep TracerPid /proc/$$/status")
     t.equal((body.split(), status), ([b"TracerPid:", b"0"], 0), "the shell")
@@ -121,7 +111,7 @@ def shell_in_a_mount_is_not_traced(t):
 def those_that_trace_are_left_alone(t):
     t.ignore |= {"leak"}
     t.write("leak.c", "#include <stdlib.h>\nint main(void) { volatile char *p = malloc(7); p = 0; return p != 0; }\n")
-    _seize(t)
+    t.mount_and_seize()
     t.run_bare(["gcc", "-fsanitize=address", "-g", "leak.c", "-o", "leak"])
     process.run(["gcc", "-fsanitize=address", "-g", "leak.c", "-o", "leak"], cwd=t.tree, env=t.environment(t.tree))
     for argv in (["./leak"], ["sh", "-c", "./leak; echo $?"]):
@@ -142,7 +132,7 @@ def those_that_trace_are_left_alone(t):
 
 @scenario(users=("root",))
 def setuid_programs_are_left_alone(t):
-    _seize(t)
+    t.mount_and_seize()
     for side in t.sides():
         shutil.copy("/usr/bin/id", os.path.join(side, "myid"))
         os.chmod(os.path.join(side, "myid"), 0o4755)
@@ -186,13 +176,13 @@ def _goes_on(t, sig, seconds):
 
 @scenario(users=("root",))
 def seized_command_survives_a_killed_daemon(t):
-    _seize(t)
+    t.mount_and_seize()
     _goes_on(t, signal.SIGKILL, 10)
 
 
 @scenario(users=("root",), timeout=90)
 def seized_command_survives_a_frozen_daemon(t):
-    _seize(t)
+    t.mount_and_seize()
     _goes_on(t, signal.SIGSTOP, 30)
 
 
@@ -218,7 +208,7 @@ def mount_says_whether_it_seizes(t):
 @scenario(users=("root",))
 def mount_options_of_what_is_seized(t):
     t.write("in", "one\n")
-    _seize(t)
+    t.mount_and_seize()
     t.umount()
     cmd = ["sh", "-c", "cat in > out"]
     for options, outcomes in ((["--read-only"], ["uncacheable", "uncacheable"]), ([], ["miss", "hit"]),

@@ -6,6 +6,7 @@ not end the scenario: what comes after it often tells more.
 """
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 import traceback
 
 from . import process, tree
+from .registry import Skip
 from .report import Report
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -147,12 +149,23 @@ class World:
         return not options and shutil.which(argv[0], path=PATH) and \
             not any(name.startswith("PCACHE_") for name in env or ())
 
+    def mount_and_seize(self, *programs):
+        """From now on commands are started plainly. Skipped only where the machine lacks what that needs."""
+        self.seized = True
+        if os.getuid() != 0:
+            raise Skip("only root's mounts seize")
+        if tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) < (6, 9):
+            raise Skip(f"Linux {os.uname().release} is older than 6.9")
+        seize = " ".join(["+=", *SEIZED, *programs])
+        done = self.cli("mount", "--json", self.tree, env={"PCACHE_SEIZE": seize})
+        answer = json.loads(done.out)
+        if not answer["seizes"]:
+            lacks = [why for why in ("no eBPF", "fanotify") if why in answer["seize_problem"]]
+            raise (Skip if lacks else RuntimeError)(f"the mount does not seize: {answer['seize_problem']}")
+
     def _run_seized(self, argv, cwd, env=None, **how):
         if not self.is_mounted():
-            seize = " ".join(["+=", *SEIZED, os.path.basename(argv[0])])
-            done = self.cli("mount", "--json", self.tree, env={"PCACHE_SEIZE": seize})
-            if not json.loads(done.out)["seizes"]:
-                raise RuntimeError(f"the mount does not seize: {done.out.decode()}")
+            self.mount_and_seize(os.path.basename(argv[0]))
         runs = self._runs()
         done = process.run(argv, cwd=os.path.join(self.tree, cwd), env=self.environment(self.tree, env),
                            on_timeout=self.dump, **how)
