@@ -182,9 +182,16 @@ int open_read(Base base, const char* path, UniqueFd* fd) {
 }
 
 int read_link(Base base, const char* path, std::string* target) {
-  UniqueFd fd;
-  if (const int err = open_path(base, path, &fd)) return err;
+  if (const int err = start_at_directory(&base, &path)) return err;
   char buffer[PATH_MAX];
+  if (*path != '\0' && strchr(path, '/') == nullptr) {
+    const ssize_t got = readlinkat(base.fd, path, buffer, sizeof buffer);
+    if (got < 0) return errno;
+    target->assign(buffer, static_cast<size_t>(got));
+    return 0;
+  }
+  UniqueFd fd;
+  if (const int err = open_at(base, path, O_PATH | O_NOFOLLOW, &fd)) return err;
   const ssize_t got = readlinkat(fd.get(), "", buffer, sizeof buffer);
   // With an empty path the kernel calls something that is no link ENOENT.
   if (got < 0) return errno == ENOENT ? EINVAL : errno;
@@ -233,6 +240,15 @@ int statfs(Base base, const char* path, struct statfs* buf) {
   UniqueFd fd;
   if (const int err = open_path(base, path, &fd)) return err;
   return fstatfs(fd.get(), buf) == 0 ? 0 : errno;
+}
+
+int access(Base base, const char* path, int bits) {
+  if (const int err = start_at_directory(&base, &path)) return err;
+  if (*path != '\0' && strchr(path, '/') == nullptr)
+    return syscall(SYS_faccessat2, base.fd, path, bits, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+  UniqueFd fd;
+  if (const int err = open_at(base, path, O_PATH | O_NOFOLLOW, &fd)) return err;
+  return bits == F_OK ? 0 : access(fd.get(), bits);
 }
 
 int access(int fd, int bits) {

@@ -44,7 +44,8 @@ int list(Base base, const char* path, std::vector<DirEntry>* entries);
 int get_xattr(Base base, const char* path, const std::string& name, std::string* value);
 int list_xattr(Base base, const char* path, std::string* names);
 int statfs(Base base, const char* path, struct statfs* buf);
-// faccessat with the real ids, of an O_PATH descriptor.
+// faccessat with the real ids; of an O_PATH descriptor.
+int access(Base base, const char* path, int bits);
 int access(int fd, int bits);
 
 }  // namespace pcache::store::path_ops

@@ -301,6 +301,7 @@ void TracedSession::on_exec(Tid tid) {
   process->pending_exec.clear();
   process->cwd = image.info.cwd;
   describe_image(e, *process, image);
+  watch(tid, e);
   describe_descriptors(e, *process);
   e.weak = store::make_weak_key(e.image, observer_.tree().root());
   interpreter_.environment_read(e, store::environment_reads(e.image));
@@ -529,6 +530,7 @@ void TracedSession::apply_to_ancestors(
       resolver_.changed(
           effect.path, effect.kind == EffectKind::kSymlink || effect.kind == EffectKind::kHardLink);
   }
+  source_->changed();
   if (!record.root.empty()) ledger_.bind_to_root(parent, record.root_reason);
 
   uint64_t offset = 0;

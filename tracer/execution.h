@@ -69,9 +69,10 @@ struct PathEntry {
   bool exclusive = false;  // the first creation was exclusive (O_EXCL, mkdir, link…)
   bool unlinked = false;   // the inode that was there was removed or renamed over
   bool replaced_fact = false;
-  bool shared_inode = false;  // changed in place while it had other names
-  int64_t order_ns = 0;       // of the last change (CLOCK_REALTIME_COARSE: mtimes' own clock)
-  uint64_t sequence = 0;      // orders changes of one clock tick
+  bool shared_inode = false;    // changed in place while it had other names
+  int64_t order_ns = 0;         // of the last change (CLOCK_REALTIME_COARSE: mtimes' own clock)
+  uint64_t sequence = 0;        // orders changes of one clock tick
+  uint64_t timed_sequence = 0;  // of the last that sets the modification time
   int64_t made_ns = 0, removed_ns = 0;  // the last creation, the first removal of what was there
   uint64_t made_sequence = 0, removed_sequence = 0;
   std::optional<int64_t> atime_ns, mtime_ns;  // explicit
@@ -128,6 +129,7 @@ struct Execution {
       own_names;  // by directory
   std::vector<store::Fact> side_facts;
   std::unordered_set<store::Digest, store::DigestHash> memo;  // calls that can tell nothing new
+  std::unordered_set<uint64_t> ways;                          // Resolved::way of those it went
   std::vector<SpoolSegment> streams;
   StdinUse stdin_use;
   std::set<std::string> inherited;     // links of descriptors above 2 it was given

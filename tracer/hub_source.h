@@ -21,7 +21,8 @@ class HubSource : public ProbeSource {
   ~HubSource() override;
   const char* name() const override { return "ebpf"; }
   bool drain() override;
-  bool watch(Tid tid) override { return feed_->watch(tid.value); }
+  bool watch(Tid tid, uint32_t scope) override { return feed_->watch(tid.value, scope); }
+  void changed() override { feed_->changed(); }
   void forget(Tid tid) override { feed_->forget(tid.value); }
   void mark(pid_t pid, uint64_t descriptors) override { feed_->mark(pid, descriptors); }
   // Of a seized process, which has no filter at first.

@@ -283,6 +283,7 @@ Resolved Interpreter::resolve(Tid tid, Process& process, const std::string& base
     next.links.insert(next.links.begin(), at.links.begin(), at.links.end());
     next.left_directories.insert(next.left_directories.end(), at.left_directories.begin(),
                                  at.left_directories.end());
+    next.way = 0;
     at = std::move(next);
   }
   return at;
@@ -378,6 +379,7 @@ void Interpreter::observe_way(Execution& e, const Resolved& resolved) {
     ledger_.bind_to_root(e, e.image_name + " named " +
                                 resolved.path.absolute(ledger_.observer().tree().root()) +
                                 " absolutely");
+  if (resolved.way != 0 && !e.ways.insert(resolved.way).second) return;
   using store::FactKey;
   using store::FactKind;
   using store::FactValue;

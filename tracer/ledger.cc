@@ -186,6 +186,16 @@ void Ledger::observe(Execution& e, FactKey key, FactValue value, Asker asker) {
     if ((entry.changed & blocking_aspects(key.kind)) != 0 || below_own_directory(*a, key.path))
       return;
     if (value.err == ENOTDIR && below_own_file(*a, key.path)) return;
+    if (entry.changed == 0 && a->relinked.empty()) {  // the rule: nothing to be put right
+      ObservedFact* known = find_fact(*a, entry, key);
+      if (known == nullptr) {
+        add_fact(*a, entry, {key, value, nullptr, asker, false});
+      } else {
+        if (known->asker == Asker::kOther || known->asker == asker) return;
+        known->asker = Asker::kOther;
+      }
+      continue;
+    }
     FactKey asked = key;
     FactValue own = value;
     restore_link_count(*a, key, &own);

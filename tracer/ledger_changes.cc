@@ -224,6 +224,7 @@ void Ledger::change(Execution& e, const Change& change) {
     entry.changed |= aspects;
     entry.order_ns = now;
     entry.sequence = sequence;
+    if ((aspects & (kExistence | kContents | kTimes)) != 0) entry.timed_sequence = sequence;
     if ((aspects & kExistence) != 0) {
       a->own_names[change.path.parent()].insert(change.path.name());
       entry.atime_ns.reset();

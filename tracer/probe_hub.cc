@@ -122,7 +122,8 @@ class LoadedHub : public ProbeHub {
   std::unique_ptr<Feed> open() override;
 
   void close(uint32_t slot);
-  bool watch(uint32_t slot, pid_t tid);
+  bool watch(uint32_t slot, pid_t tid, uint32_t scope);
+  void changed(uint32_t slot);
   void tell_results(uint32_t slot);
   void forget(pid_t tid);
   void mark(pid_t pid, uint64_t descriptors);
@@ -137,7 +138,7 @@ class LoadedHub : public ProbeHub {
   std::unique_ptr<bpf_object, CloseObject> object_;
   bpf_program* program_ = nullptr;
   int threads_ = -1, marks_ = -1;
-  Mapping lost_, consumer_, producer_;
+  Mapping lost_, changes_, consumer_, producer_;
   std::atomic<uint64_t>*consumed_ = nullptr, *produced_ = nullptr;
   const uint8_t* data_ = nullptr;
   uint32_t ring_bytes_ = 0;
@@ -161,7 +162,8 @@ class SlotFeed : public ProbeHub::Feed {
  public:
   SlotFeed(LoadedHub& hub, uint32_t slot) : hub_(hub), slot_(slot) {}
   ~SlotFeed() override { hub_.close(slot_); }
-  bool watch(pid_t tid) override { return hub_.watch(slot_, tid); }
+  bool watch(pid_t tid, uint32_t scope) override { return hub_.watch(slot_, tid, scope); }
+  void changed() override { hub_.changed(slot_); }
   void tell_results() override { hub_.tell_results(slot_); }
   void forget(pid_t tid) override { hub_.forget(tid); }
   void mark(pid_t pid, uint64_t descriptors) override { hub_.mark(pid, descriptors); }
@@ -221,11 +223,14 @@ Result<void> LoadedHub::load(uint32_t ring_bytes) {
 Result<void> LoadedHub::map_memory() {
   const int ring = bpf_object__find_map_fd_by_name(object_.get(), "ring");
   const int lost = bpf_object__find_map_fd_by_name(object_.get(), "lost");
+  const int changes = bpf_object__find_map_fd_by_name(object_.get(), "changes");
   // The ring's memory: the consumer's page, the producer's page, the data twice in a row.
   consumer_ = map_shared(ring, kPage, PROT_READ | PROT_WRITE, 0);
   producer_ = map_shared(ring, kPage + 2 * uint64_t{ring_bytes_}, PROT_READ, kPage);
   lost_ = map_shared(lost, kPage, PROT_READ, 0);
-  if (!consumer_ || !producer_ || !lost_) return system_error("cannot map the BPF ring");
+  changes_ = map_shared(changes, kPage, PROT_READ | PROT_WRITE, 0);
+  if (!consumer_ || !producer_ || !lost_ || !changes_)
+    return system_error("cannot map the BPF ring");
   consumed_ = static_cast<std::atomic<uint64_t>*>(consumer_.get());
   produced_ = static_cast<std::atomic<uint64_t>*>(producer_.get());
   data_ = static_cast<const uint8_t*>(producer_.get()) + kPage;
@@ -243,6 +248,8 @@ void LoadedHub::fill_calls() {
     call.path = position(row.first.path);
     call.dirfd = position(row.first.dirfd);
     call.flags = position(row.flags);
+    call.bits = position(row.meaning == Meaning::kAccess ? static_cast<int8_t>(row.first.path + 1)
+                                                         : int8_t{-1});
     const uint32_t number = static_cast<uint32_t>(row.number);
     bpf_map_update_elem(calls, &number, &call, BPF_ANY);
   }
@@ -259,6 +266,7 @@ std::unique_ptr<ProbeHub::Feed> LoadedHub::open() {
     slots_[slot].used = true;
     slots_[slot].results = false;
     slots_[slot].lost = static_cast<const uint64_t*>(lost_.get())[slot];
+    changed(slot);  // nobody goes on where a former session has ended
     ++open_;
     changed_.notify_all();
     return std::make_unique<SlotFeed>(*this, slot);
@@ -274,9 +282,13 @@ void LoadedHub::close(uint32_t slot) {
   if (--open_ == 0) changed_.notify_all();
 }
 
-bool LoadedHub::watch(uint32_t slot, pid_t tid) {
+void LoadedHub::changed(uint32_t slot) {
+  static_cast<std::atomic<uint64_t>*>(changes_.get())[slot].fetch_add(1);
+}
+
+bool LoadedHub::watch(uint32_t slot, pid_t tid, uint32_t scope) {
   const uint32_t key = static_cast<uint32_t>(tid);
-  const uint32_t value = slot | (slots_[slot].results ? PCACHE_WANTS_RESULTS : 0);
+  const pcache_thread value{slot | (slots_[slot].results ? PCACHE_WANTS_RESULTS : 0), scope};
   return bpf_map_update_elem(threads_, &key, &value, BPF_ANY) == 0;
 }
 

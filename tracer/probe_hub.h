@@ -26,8 +26,12 @@ class ProbeHub {
   class Feed {
    public:
     virtual ~Feed() = default;
-    // A thread is watched from its next call on.
-    virtual bool watch(pid_t tid) = 0;
+    // A thread is watched from its next call on, or goes on in another scope. Look-ups of absolute
+    // paths that are alike in all but the time are told once in each scope, and again when
+    // something was changed; in scope 0 they are all told.
+    virtual bool watch(pid_t tid, uint32_t scope) = 0;
+    // Something was changed that no watched thread has changed by a call.
+    virtual void changed() = 0;
     // From now on the results of calls are told as well that the filter of a seized process tells
     // of before they run (CallEvent::returned).
     virtual void tell_results() = 0;

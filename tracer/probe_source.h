@@ -64,9 +64,11 @@ class ProbeSource {
   // Everything that happened before now has been given to the sink. With the session's lock held.
   // False: something was lost, and nobody knows whose it was. Synchronous: nothing to do.
   virtual bool drain() = 0;
-  // A thread of the session begins, before its first instruction, or has ended. False: it cannot be
-  // watched.
-  virtual bool watch(Tid tid) = 0;
+  // A thread of the session begins, before its first instruction, or execs, or has ended. False: it
+  // cannot be watched. `scope`: what it looks up twice in one need be told once only; not in 0.
+  virtual bool watch(Tid tid, uint32_t scope) = 0;
+  // What was looked up before may be another thing now, by the session's own doing.
+  virtual void changed() = 0;
   virtual void forget(Tid tid) = 0;
   // Of the process's descriptors above 2, these are of matter (probe_hub.h).
   virtual void mark(pid_t pid, uint64_t descriptors) = 0;
@@ -82,7 +84,8 @@ class SeccompSource : public ProbeSource {
   ~SeccompSource() override;
   const char* name() const override { return "seccomp"; }
   bool drain() override { return true; }
-  bool watch(Tid) override { return true; }  // the filter is inherited
+  bool watch(Tid, uint32_t) override { return true; }  // the filter is inherited
+  void changed() override {}
   void forget(Tid) override {}
   void mark(pid_t, uint64_t) override {}  // the filter reports all writes, and reads of 5 to 9
 

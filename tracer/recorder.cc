@@ -173,6 +173,21 @@ void Recorder::describe_attributes(const Execution& e, const TreePath& path, con
   }
 }
 
+// A file comes when its contents were written last, whatever was done to it later, so that what was
+// newer than it is so again; yet not before the directory it lies in, nor what had to go first.
+void Recorder::order_by_time(const Execution& e, const TreePath& path, const PathEntry& entry,
+                             const struct stat& st, Output* output) {
+  output->order_ns = std::max(to_ns(st.st_mtim), entry.removed_ns);
+  output->sequence = entry.timed_sequence;
+  for (TreePath at = path; !at.text.empty() && at.text != "/";) {
+    at = at.parent();
+    const auto directory = e.paths.find(at);
+    if (directory == e.paths.end()) continue;
+    output->order_ns = std::max(output->order_ns, directory->second.made_ns);
+    output->sequence = std::max(output->sequence, directory->second.made_sequence + 1);
+  }
+}
+
 bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
                              const struct stat& st, Output* output) {
   Effect effect;
@@ -188,9 +203,10 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
       link.mode = effect.mode;
       link.text = target->text;
       // After the name it leads to, whenever that was last written.
-      output->order_ns = std::max(output->order_ns, to_ns(st.st_mtim));
       if (const auto known = e.paths.find(*target); known != e.paths.end()) {
-        output->order_ns = std::max(output->order_ns, known->second.order_ns);
+        Output other{0, 0, {}};
+        order_by_time(e, *target, known->second, st, &other);
+        output->order_ns = std::max({output->order_ns, other.order_ns, known->second.order_ns});
         output->sequence = std::max(output->sequence, known->second.sequence + 1);
       }
       output->effects.push_back(std::move(link));
@@ -233,7 +249,7 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
         return true;
       }
     }
-    if (!effect.mtime_ns) output->order_ns = std::max(output->order_ns, to_ns(st.st_mtim));
+    if (!effect.mtime_ns) order_by_time(e, path, entry, st, output);
     output->effects.push_back(std::move(effect));
     return true;
   }

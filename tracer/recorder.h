@@ -34,6 +34,8 @@ class Recorder {
   bool describe(Execution& e, const TreePath& path, const PathEntry& entry, Output* output,
                 std::vector<Output>* others);
   static bool inside_removed_directory(const Execution& e, const TreePath& path);
+  static void order_by_time(const Execution& e, const TreePath& path, const PathEntry& entry,
+                            const struct stat& st, Output* output);
   bool describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
                      const struct stat& st, Output* output);
   // The name `path` is to be linked to; nothing when it is the one that is written.

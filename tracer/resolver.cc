@@ -27,14 +27,71 @@ bool is_pseudo(const std::string& absolute) {
   return absolute.starts_with("/proc/") || absolute.starts_with("/dev/fd/");
 }
 
+constexpr size_t kMostWays = 20'000;
+
+// Whether the last component is a plain name: then what stands before it is a directory's name.
+bool has_plain_name(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const size_t name = slash == std::string::npos ? 0 : slash + 1;
+  return name < path.size() && path.compare(name, std::string::npos, ".") != 0 &&
+         path.compare(name, std::string::npos, "..") != 0;
+}
+
+// Of the directory that `path` names before its last component. A NUL stands in no path.
+std::string way_key(const std::string& base, const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (path[0] == '/') return path.substr(0, slash + 1);
+  std::string key = base;
+  key += '\0';
+  if (slash != std::string::npos) key.append(path, 0, slash + 1);
+  return key;
+}
+
 }  // namespace
+
+void Resolver::forget_all() {
+  known_.clear();
+  ways_.clear();
+}
+
+bool Resolver::take_known_way(const std::string& base, const std::string& path, bool follow,
+                              Resolved* result) {
+  const auto found = ways_.find(way_key(base, path));
+  if (found == ways_.end()) return false;
+  const Way& way = found->second;
+  const std::string& root = observer_.tree().root();
+  const size_t slash = path.rfind('/');
+  const std::string_view name =
+      std::string_view(path).substr(slash == std::string::npos ? 0 : slash + 1);
+  std::string next;
+  next.reserve(way.at.size() + 1 + name.size());
+  next.append(way.at).append("/").append(name);
+  if (is_pseudo(next) || (way.at == root && name == store::kOwnView)) return false;
+  store::TreePath here = store::TreePath::from_absolute(next, root);
+  result->err = observer_.stat(here, &result->st);
+  if (result->err == 0) {
+    if (S_ISLNK(result->st.st_mode) && follow) return false;
+    if (S_ISDIR(result->st.st_mode))
+      known_.try_emplace(std::move(next), Known{Step::kDirectory, {}});
+  } else {
+    result->missing = here;
+  }
+  result->names_root = way.absolute && here.in_root();
+  result->path = std::move(here);
+  result->links = way.links;
+  result->left_directories = way.left_directories;
+  result->way = way.number;
+  return true;
+}
 
 Resolved Resolver::resolve(const std::string& base, const std::string& path, bool follow,
                            pid_t own_pid) {
-  Resolved result = walk(base, path, follow, own_pid);
+  Resolved result;
+  if (!has_plain_name(path) || !take_known_way(base, path, follow, &result))
+    result = walk(base, path, follow, own_pid);
   if (result.err != ELOOP && result.err != ENOTDIR) return result;
   // A directory that somebody outside made a link or a file.
-  known_.clear();
+  forget_all();
   return walk(base, path, follow, own_pid);
 }
 
@@ -66,7 +123,16 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
     return false;
   };
 
+  bool keeps_way = has_plain_name(path);
   while (!rest.empty()) {
+    // Only the last component is left, and no link in its place was crossed.
+    if (keeps_way && rest.size() == 1) {
+      keeps_way = false;
+      if (ways_.size() >= kMostWays) ways_.clear();
+      ways_[way_key(base, path)] = {++last_way_, at, result.links, result.left_directories,
+                                    absolute};
+      result.way = last_way_;
+    }
     if (rest.front() == "..") {
       rest.pop_front();
       if (!at.empty()) result.left_directories.push_back(store::TreePath::from_absolute(at, root));
@@ -106,6 +172,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
         }
         if (++links > kMaxLinks) return finish(ELOOP);
         rest.pop_front();
+        result.way = 0;
         result.links.push_back({store::TreePath::from_absolute(next, root), known->second.target});
         if (known->second.target.starts_with('/')) {
           at.clear();
@@ -124,6 +191,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
       if (const int err = observer_.read_link(here, &target); err != 0) return finish(err);
       known_[next] = {Step::kLink, target};
       rest.pop_front();
+      result.way = 0;
       result.links.push_back({here, target});
       if (target.starts_with('/')) {
         at.clear();
@@ -160,6 +228,7 @@ void Resolver::changed(const store::TreePath& path, bool redirects) {
   if (known == known_.end()) return;
   ++generation_;
   // What lies below a directory that went away goes with it.
+  ways_.clear();
   if (known->second.step == Step::kDirectory)
     known_.clear();
   else

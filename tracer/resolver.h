@@ -34,6 +34,7 @@ struct Resolved {
   bool names_root = false;      // an absolute name, or "..", led into the root from outside it
   bool own_view = false;  // it is, or leads through, what pcache shows of itself; `pseudo` too
   bool pseudo = false;    // below /proc or /dev/fd: not resolved further, `path` is as named
+  uint64_t way = 0;       // != 0: who has seen this number has seen `links` and `left_directories`
 };
 
 class Resolver {
@@ -48,10 +49,22 @@ class Resolver {
   void changed(const store::TreePath& path, bool redirects = false);
   // Grows whenever one text of a path may mean another file than before.
   // Something was not as remembered: ask again.
-  void forget_all() { known_.clear(); }
+  void forget_all();
   uint64_t generation() const { return generation_; }
 
  private:
+  // How a directory's name was found to lead to its canonical one: gcc names one directory in
+  // hundreds of paths, each with ten components.
+  struct Way {
+    uint64_t number;
+    std::string at;  // "" is "/"
+    std::vector<CrossedLink> links;
+    std::vector<store::TreePath> left_directories;
+    bool absolute;
+  };
+  // Through a known way, where the last component needs no more than a stat.
+  bool take_known_way(const std::string& base, const std::string& path, bool follow,
+                      Resolved* result);
   Resolved walk(const std::string& base, const std::string& path, bool follow, pid_t own_pid);
   enum class Step : uint8_t { kDirectory, kLink };
   struct Known {
@@ -61,6 +74,8 @@ class Resolver {
   const store::Observer& observer_;
   uint64_t generation_ = 0;
   std::unordered_map<std::string, Known> known_;  // by absolute canonical path
+  std::unordered_map<std::string, Way> ways_;     // by way_key()
+  uint64_t last_way_ = 0;
 };
 
 }  // namespace pcache::tracer

@@ -136,7 +136,7 @@ void TracedSession::begin(pid_t client, std::unique_ptr<ProbeSource> synchronous
   } else {
     source_ = std::move(synchronous);
   }
-  watch(Tid{client});
+  watch(Tid{client}, ledger_.session());
 }
 
 void TracedSession::loop(pid_t client, const std::function<void(const SessionReport&)>& finished) {
@@ -236,8 +236,11 @@ void TracedSession::name_itself(Process& process) const {
   if (options_.pid_namespace) process.own_pid = innermost_pid(Tid{process.pid});
 }
 
-void TracedSession::watch(Tid tid) {
-  if (!source_->watch(tid)) ledger_.refuse_all("events-lost", "a thread could not be followed");
+void TracedSession::watch(Tid tid, const Execution& e) {
+  // Of python's imports the order counts.
+  const bool all = e.is_session() || e.imports != nullptr;
+  if (!source_->watch(tid, all ? 0 : static_cast<uint32_t>(e.id)))
+    ledger_.refuse_all("events-lost", "a thread could not be followed");
 }
 
 void TracedSession::on_new_child(Tid parent, int event) {
@@ -266,7 +269,7 @@ void TracedSession::on_new_child(Tid parent, int event) {
     ++process.execution->live;
     interpreter_.mark_descriptors(process);
   }
-  watch(child);
+  watch(child, *owner->execution);
   if (options_.watcher != nullptr) options_.watcher->on_fork(parent, child, thread);
   if (early_children_.erase(child.value) != 0) resume(child);
 }
@@ -378,7 +381,7 @@ void TracedSession::adopt_orphans() {
     ledger_.refuse_all("lineage-lost", "a process was killed while it forked");
     name_itself(lineage_.add_process(tid.value, ledger_.session()));
     ++ledger_.session().live;
-    watch(tid);
+    watch(tid, ledger_.session());
     resume(tid);
   }
 }

@@ -77,7 +77,7 @@ class TracedSession : public Session {
   SessionReport make_report() const;
   uint64_t since_start_us(int64_t ns) const;
   void name_itself(Process& process) const;
-  void watch(Tid tid);   // from its next call on
+  void watch(Tid tid, const Execution& e);  // from its next call on, as one of it
   void take_tree_ops();  // before a thread is forgotten, and before a record is made
 
   // --- exec_decision.cc ---

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 
 #include "tracer/probe_hub.h"
@@ -34,7 +35,7 @@ class ProbeHubTest : public testing::Test {
 TEST_F(ProbeHubTest, TellsPathResultAndOrder) {
   const auto feed = hub_->open();
   ASSERT_NE(feed, nullptr);
-  ASSERT_TRUE(feed->watch(own_tid()));
+  ASSERT_TRUE(feed->watch(own_tid(), 0));
   struct stat st {};
   ::stat("/no/such/thing", &st);
   const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -61,7 +62,7 @@ TEST_F(ProbeHubTest, LeavesChangesAndDescriptorsToTheFilter) {
   const auto feed = hub_->open();
   ASSERT_NE(feed, nullptr);
   const int root = ::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  ASSERT_TRUE(feed->watch(own_tid()));
+  ASSERT_TRUE(feed->watch(own_tid(), 0));
   struct stat st {};
   ::fstatat(root, "etc", &st, 0);
   ::fstat(root, &st);
@@ -75,10 +76,10 @@ TEST_F(ProbeHubTest, LeavesChangesAndDescriptorsToTheFilter) {
 TEST_F(ProbeHubTest, TellsSessionsApart) {
   const auto one = hub_->open(), other = hub_->open();
   ASSERT_TRUE(one && other);
-  ASSERT_TRUE(one->watch(own_tid()));
+  ASSERT_TRUE(one->watch(own_tid(), 0));
   ::access("/one", R_OK);
   std::thread([&] {
-    EXPECT_TRUE(other->watch(own_tid()));
+    EXPECT_TRUE(other->watch(own_tid(), 0));
     ::access("/other", R_OK);
     other->forget(own_tid());
   }).join();
@@ -98,7 +99,7 @@ TEST_F(ProbeHubTest, SaysWhenEventsWereLost) {
   ASSERT_TRUE(small);
   const auto feed = (*small)->open();
   ASSERT_NE(feed, nullptr);
-  ASSERT_TRUE(feed->watch(own_tid()));
+  ASSERT_TRUE(feed->watch(own_tid(), 0));
   for (int i = 0; i < 1000; ++i) ::access("/some path", R_OK);
   feed->forget(own_tid());
   std::vector<CallEvent> events;
@@ -108,11 +109,57 @@ TEST_F(ProbeHubTest, SaysWhenEventsWereLost) {
   EXPECT_TRUE(events.empty());
 }
 
+// Until something is changed, that it was is known; what is relative, and other scopes, are told.
+TEST_F(ProbeHubTest, TellsAgainOnlyWhatMayBeAnother) {
+  const auto feed = hub_->open();
+  ASSERT_NE(feed, nullptr);
+  ASSERT_TRUE(feed->watch(own_tid(), 7));
+  const auto told = [&](const std::function<void()>& look) {
+    look();
+    return drain(*feed).size();
+  };
+  const auto look = [] { ::access("/no/such/thing", R_OK); };
+  struct stat st {};
+  EXPECT_EQ(told(look), 1u);
+  EXPECT_EQ(told(look), 0u);
+  EXPECT_EQ(told([] { ::access("/no/such/thinG", R_OK); }), 1u);
+  EXPECT_EQ(told([] { ::access("/no/such/thing", W_OK); }), 1u);
+  EXPECT_EQ(told([&] { ::stat("/no/such/thing", &st); }), 1u);
+  EXPECT_EQ(told([&] { ::lstat("/no/such/thing", &st); }), 1u);
+  EXPECT_EQ(told([] { ::access("no", R_OK); }), 1u);
+  EXPECT_EQ(told([] { ::access("no", R_OK); }), 1u);
+  EXPECT_EQ(told([] { ::close(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }), 1u);
+  EXPECT_EQ(told([] { ::close(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }), 1u);
+  const std::string longer = "/" + std::string(200, 'x') + "/", longest = longer + longer;
+  EXPECT_EQ(told([&] { ::access((longer + "a").c_str(), R_OK); }), 1u);
+  EXPECT_EQ(told([&] { ::access((longer + "b").c_str(), R_OK); }), 1u);
+  EXPECT_EQ(told([&] { ::access((longer + "b").c_str(), R_OK); }), 0u);
+  EXPECT_EQ(told([&] { ::access(longest.c_str(), R_OK); }), 1u);
+  EXPECT_EQ(told([&] { ::access(longest.c_str(), R_OK); }), 1u);
+
+  ::umask(::umask(022));  // says nothing of any path
+  EXPECT_EQ(told(look), 0u);
+  EXPECT_EQ(told([] { ::rename("/no/such/thing", "/nor/this"); }), 0u);
+  EXPECT_EQ(told(look), 0u);
+  EXPECT_EQ(told([] {
+              ::mkdir("looks", 0700);
+              ::rmdir("looks");
+            }),
+            0u);
+  EXPECT_EQ(told(look), 1u);
+  feed->changed();
+  EXPECT_EQ(told(look), 1u);
+  EXPECT_EQ(told(look), 0u);
+  ASSERT_TRUE(feed->watch(own_tid(), 8));
+  EXPECT_EQ(told(look), 1u);
+  feed->forget(own_tid());
+}
+
 // No path can be read where the kernel could not either.
 TEST_F(ProbeHubTest, IgnoresWhatTheKernelCouldNotRead) {
   const auto feed = hub_->open();
   ASSERT_NE(feed, nullptr);
-  ASSERT_TRUE(feed->watch(own_tid()));
+  ASSERT_TRUE(feed->watch(own_tid(), 0));
   ::syscall(SYS_access, 8, R_OK);
   feed->forget(own_tid());
   EXPECT_TRUE(drain(*feed).empty());

@@ -1,4 +1,6 @@
 // From what the ledger knows to a record, and from the record to a hit.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "store/replay.h"
@@ -65,6 +67,37 @@ class RecorderTest : public LedgerTest {
   std::unique_ptr<Spool> spool_;
   std::unique_ptr<Recorder> recorder_;
 };
+
+// What is newer than another file, as make compares them, is newer again.
+TEST_F(RecorderTest, AFileComesWhenItWasWrittenNotWhenItsModeWasSet) {
+  Execution& e = start();
+  create(e, "first", "1");
+  let_stamps_age();
+  create(e, "second", "2");
+  change_mode(e, "first", 0755);
+  const auto record = finish(e);
+  ASSERT_NE(record, nullptr);
+  EXPECT_EQ(effects(*record),
+            (Names{kind(EffectKind::kFile, "first"), kind(EffectKind::kFile, "second")}));
+}
+
+// It was written elsewhere before its directory was made, and was renamed.
+TEST_F(RecorderTest, AFileComesAfterItsDirectory) {
+  Execution& e = start();
+  create(e, "temporary", "1");
+  let_stamps_age();
+  make_dir(e, "made");
+  remove(e, "temporary");
+  change(e, ChangeKind::kMoveOnto, "made/file", [&] {
+    write_file(in_root("made/file"), "1");
+    const timespec old[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+    ::utimensat(AT_FDCWD, in_root("made/file").c_str(), old, 0);
+  });
+  const auto record = finish(e);
+  ASSERT_NE(record, nullptr);
+  EXPECT_EQ(effects(*record),
+            (Names{kind(EffectKind::kMakeDir, "made"), kind(EffectKind::kFile, "made/file")}));
+}
 
 TEST_F(RecorderTest, ACommandHitsAgainAndLeavesTheSame) {
   write_file(in_root("in"), "input");

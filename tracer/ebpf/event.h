@@ -12,6 +12,8 @@ enum {
   PCACHE_TEXT = 4096,       /* PATH_MAX */
   PCACHE_THREADS = 1 << 16, /* traced at once */
   PCACHE_LAST_MARK = 63,    /* the bit that stands for every descriptor from here on */
+  PCACHE_LOOKS = 1 << 15,   /* look-ups remembered, of all sessions */
+  PCACHE_LOOK_WORDS = 32,   /* of 8 bytes: longer paths are told each time */
 };
 
 /* What is reported of a call. */
@@ -41,10 +43,18 @@ struct pcache_call {
   __u8 path;
   __u8 dirfd;
   __u8 flags;
+  __u8 bits; /* access's mode */
   __u8 told;
 };
 
-/* In the value of a thread, beside the slot: results are told (enum pcache_call_told). */
+/* A thread that is watched. Of two look-ups of an absolute path that are alike in all but the time,
+ * the second is told only where something was changed in between. */
+struct pcache_thread {
+  __u32 session; /* slot, and PCACHE_WANTS_RESULTS */
+  __u32 scope;   /* its execution; 0: all its look-ups are told */
+};
+
+/* In pcache_thread.session, beside the slot: results are told (enum pcache_call_told). */
 #define PCACHE_WANTS_RESULTS 0x80000000u
 
 enum pcache_event_flag {
@@ -62,6 +72,7 @@ struct pcache_event {
   __u16 number;
   __u16 flags;
   __u16 size; /* of text, without a NUL */
+  __u32 unused;
   char text[PCACHE_TEXT];
 };
 

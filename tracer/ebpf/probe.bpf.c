@@ -20,8 +20,8 @@ struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, PCACHE_THREADS);
-  __type(key, __u32);    // thread id
-  __type(value, __u32);  // session slot, and PCACHE_WANTS_RESULTS
+  __type(key, __u32);  // thread id
+  __type(value, struct pcache_thread);
 } threads SEC(".maps");
 
 // Descriptors that a process was given, or copies of its standard streams: a bit each.
@@ -49,6 +49,26 @@ struct {
   __type(value, __u64);
 } lost SEC(".maps");
 
+// How often something was changed, by session slot: what was looked up before may be another thing.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, PCACHE_SESSIONS);
+  __type(key, __u32);
+  __type(value, __u64);
+} changes SEC(".maps");
+
+// Look-ups that were told, by their hash: one that finds another's place taken is told again.
+struct look {
+  __u64 low, high;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, PCACHE_LOOKS);
+  __type(key, __u32);
+  __type(value, struct look);
+} looks SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 1 << 20);  // bytes; the loader says how many
@@ -72,6 +92,40 @@ static __always_inline __u64 argument(const __u64 args[6], __u8 position) {
     default:
       return args[3];
   }
+}
+
+static __always_inline void mix(struct look* hash, __u64 word) {
+  hash->low = (hash->low ^ word) * 0x9e3779b97f4a7c15ULL;
+  hash->low ^= hash->low >> 32;
+  hash->high = (hash->high + word) * 0xc2b2ae3d27d4eb4fULL;
+  hash->high ^= hash->high >> 29;
+}
+
+// A compiler asks the same of the same few directories a thousand times, and each answer but the
+// first says nothing. `size`: of the text, with its NUL.
+static __always_inline int told_before(struct pcache_event* event, __u64 size,
+                                       const struct pcache_call* call,
+                                       const struct pcache_thread* thread, __u32 number,
+                                       __s64 result, const __u64 args[6]) {
+  // What is relative may be so to the directory of another process.
+  if (thread->scope == 0 || size > 8 * (PCACHE_LOOK_WORDS - 1) || event->text[0] != '/') return 0;
+  __u32 session = thread->session & ~PCACHE_WANTS_RESULTS;
+  const __u64* changed = bpf_map_lookup_elem(&changes, &session);
+  if (!changed) return 0;
+  struct look hash = {thread->scope, session};
+  mix(&hash, *(const volatile __u64*)changed);
+  mix(&hash, (__u64)number << 32 | (__u32)(result < 0 ? result : 0));
+  mix(&hash, (call->flags == 255 ? 0 : argument(args, call->flags)) << 8 |
+                 (call->bits == 255 ? 0 : argument(args, call->bits) & 0xff));
+  volatile __u64* words = (volatile __u64*)event->text;
+  *(volatile __u64*)(event->text + (size & (8 * PCACHE_LOOK_WORDS - 1))) = 0;  // up to a whole word
+  for (__u32 i = 0; i < PCACHE_LOOK_WORDS && 8 * i < size; ++i) mix(&hash, words[i]);
+  __u32 place = hash.low & (PCACHE_LOOKS - 1);
+  struct look* known = bpf_map_lookup_elem(&looks, &place);
+  if (!known) return 0;
+  if (known->low == hash.low && known->high == hash.high) return 1;
+  *known = hash;
+  return 0;
 }
 
 static __always_inline void send(struct pcache_event* event, __u64 ids, __u32 number, __s64 result,
@@ -153,9 +207,9 @@ SEC("raw_tracepoint/sys_exit")
 int on_call(struct bpf_raw_tracepoint_args* context) {
   const __u64 ids = bpf_get_current_pid_tgid();
   __u32 tid = (__u32)ids;
-  const __u32* thread = bpf_map_lookup_elem(&threads, &tid);
+  const struct pcache_thread* thread = bpf_map_lookup_elem(&threads, &tid);
   if (!thread) return 0;
-  const __u32 session = *thread & ~PCACHE_WANTS_RESULTS;
+  const __u32 session = thread->session & ~PCACHE_WANTS_RESULTS;
 
   struct pt_regs regs;
   if (bpf_probe_read_kernel(&regs, sizeof regs, (const void*)context->args[0]) != 0) return 0;
@@ -164,7 +218,11 @@ int on_call(struct bpf_raw_tracepoint_args* context) {
   if (!call) return 0;
   const __s64 result = (__s64)context->args[1];
   const __u64 args[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
-  if ((*thread & PCACHE_WANTS_RESULTS) != 0 && was_told(call, args))
+  if (call->told == PCACHE_TOLD_ALWAYS && result >= 0) {
+    __u64* changed = bpf_map_lookup_elem(&changes, &session);
+    if (changed) __sync_fetch_and_add(changed, 1);
+  }
+  if ((thread->session & PCACHE_WANTS_RESULTS) != 0 && was_told(call, args))
     return tell_result(ids, number, result, session, args);
   if (call->kind == PCACHE_CALL_NONE) return 0;
   if (call->kind == PCACHE_CALL_EXEC && result == 0) return 0;
@@ -192,6 +250,10 @@ int on_call(struct bpf_raw_tracepoint_args* context) {
     told |= PCACHE_EVENT_UNREADABLE;
     size = 1;
   }
+  // An open that works also says that its number was free.
+  if (told == 0 && (call->kind == PCACHE_CALL_LOOK || result < 0) &&
+      told_before(event, (__u64)size, call, thread, number, result, args))
+    return 0;
   send(event, ids, number, result, session, args, told, (__u64)size);
   return 0;
 }
