@@ -3,7 +3,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <ctime>
+#include <optional>
 
 namespace pcache::tracer {
 namespace {
@@ -491,9 +493,55 @@ bool Ledger::changes_own_output(Execution& e) {
   return false;
 }
 
+// A compiler asks of each file it reads whether it is a link, and of each name that is not there in
+// three ways: what another fact of the same path says as well is asked no more.
+//   Content of a regular file    its kind; that it is no link
+//   Kind, Identity of no link    that it is no link
+//   one absence                  every other
+void Ledger::drop_implied(Execution& e) {
+  for (auto& [path, entry] : e.paths) {
+    if (entry.facts.size() < 2) continue;
+    std::optional<uint32_t> content_mode;
+    bool no_link = false;
+    for (const uint32_t index : entry.facts) {
+      const ObservedFact& fact = e.facts[index];
+      if (fact.removed || fact.value.err != 0) continue;
+      const bool tells_kind = fact.key.kind == FactKind::kKind ||
+                              fact.key.kind == FactKind::kIdentity ||
+                              fact.key.kind == FactKind::kContent;
+      no_link = no_link || (tells_kind && fact.value.mode != 0 && !S_ISLNK(fact.value.mode));
+      if (fact.key.kind == FactKind::kContent && S_ISREG(fact.value.mode))
+        content_mode = fact.value.mode;
+    }
+    bool absent = false;
+    for (const uint32_t index : entry.facts) {
+      ObservedFact& fact = e.facts[index];
+      if (fact.removed) continue;
+      switch (fact.key.kind) {
+        case FactKind::kContent:
+        case FactKind::kIdentity:
+        case FactKind::kAccess:
+          break;
+        case FactKind::kKind:
+          if (fact.value.err == 0) fact.removed = fact.value.mode == content_mode;
+          break;
+        case FactKind::kLink:
+          if (fact.value.err == EINVAL) fact.removed = no_link;
+          break;
+        default:
+          continue;
+      }
+      if (fact.value.err != ENOENT) continue;
+      fact.removed = absent;
+      absent = true;
+    }
+  }
+}
+
 void Ledger::settle(Execution& e) {
   const store::ObservationPass pass;
   if (changes_own_output(e)) return;
+  drop_implied(e);
   for (ObservedFact& fact : e.facts) {
     if (fact.removed) continue;
     if (fact.sample && e.output_inodes.contains({fact.sample->st.st_dev, fact.sample->st.st_ino})) {

@@ -114,6 +114,7 @@ class Ledger {
 
  private:
   bool changes_own_output(Execution& e);
+  static void drop_implied(Execution& e);
   ObservedFact* find_fact(Execution& e, PathEntry& entry, const store::FactKey& key);
   void add_fact(Execution& e, PathEntry& entry, ObservedFact fact);
   void hash_sample(Sample& sample);

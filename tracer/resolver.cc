@@ -68,8 +68,12 @@ bool Resolver::take_known_way(const std::string& base, const std::string& path, 
   next.append(way.at).append("/").append(name);
   if (is_pseudo(next) || (way.at == root && name == store::kOwnView)) return false;
   store::TreePath here = store::TreePath::from_absolute(next, root);
-  result->err = observer_.stat(here, &result->st);
-  if (result->err == 0) {
+  const bool leads_nowhere = !way.missing.text.empty();
+  result->err = observer_.stat(leads_nowhere ? way.missing : here, &result->st);
+  if (leads_nowhere) {
+    if (result->err != ENOENT) return false;
+    result->missing = way.missing;
+  } else if (result->err == 0) {
     if (S_ISLNK(result->st.st_mode) && follow) return false;
     if (S_ISDIR(result->st.st_mode))
       known_.try_emplace(std::move(next), Known{Step::kDirectory, {}});
@@ -130,7 +134,7 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
       keeps_way = false;
       if (ways_.size() >= kMostWays) ways_.clear();
       ways_[way_key(base, path)] = {++last_way_, at, result.links, result.left_directories,
-                                    absolute};
+                                    absolute,    {}};
       result.way = last_way_;
     }
     if (rest.front() == "..") {
@@ -184,7 +188,18 @@ Resolved Resolver::walk(const std::string& base, const std::string& path, bool f
     }
     const store::TreePath here = store::TreePath::from_absolute(next, root);
     struct stat st {};
-    if (const int err = observer_.stat(here, &st); err != 0) return finish(err);
+    if (const int err = observer_.stat(here, &st); err != 0) {
+      if (keeps_way && err == ENOENT && !steps_back()) {
+        std::string directory = at;
+        for (size_t i = 0; i + 1 < rest.size(); ++i) directory += "/" + rest[i];
+        if (ways_.size() >= kMostWays) ways_.clear();
+        ways_[way_key(base, path)] = {++last_way_,  std::move(directory),
+                                      result.links, result.left_directories,
+                                      absolute,     here};
+        result.way = last_way_;
+      }
+      return finish(err);
+    }
     if (S_ISLNK(st.st_mode) && (!last || follow || result.trailing_slash)) {
       if (++links > kMaxLinks) return finish(ELOOP);
       std::string target;

@@ -61,8 +61,9 @@ class Resolver {
     std::vector<CrossedLink> links;
     std::vector<store::TreePath> left_directories;
     bool absolute;
+    store::TreePath missing;  // where it leads nowhere: the component that is not there
   };
-  // Through a known way, where the last component needs no more than a stat.
+  // Through a known way, where no more than a stat is needed.
   bool take_known_way(const std::string& base, const std::string& path, bool follow,
                       Resolved* result);
   Resolved walk(const std::string& base, const std::string& path, bool follow, pid_t own_pid);
@@ -74,7 +75,7 @@ class Resolver {
   const store::Observer& observer_;
   uint64_t generation_ = 0;
   std::unordered_map<std::string, Known> known_;  // by absolute canonical path
-  std::unordered_map<std::string, Way> ways_;     // by way_key()
+  std::unordered_map<std::string, Way> ways_;     // by way_key(): those that lead somewhere, or not
   uint64_t last_way_ = 0;
 };
 

@@ -275,6 +275,36 @@ TEST_F(Listing, AnOverwrittenNameStays) {
 }
 
 // make lists after its first compiler ran, which listed before it wrote.
+TEST_F(LedgerFacts, WhatAnotherFactSaysIsAskedOnce) {
+  write_file(in_root("read"), "x");
+  write_file(in_root("looked_at"), "x");
+  std::filesystem::create_symlink("read", in_root("link"));
+  let_stamps_age();
+  Execution& e = open();
+  for (const FactKind kind : {FactKind::kLink, FactKind::kKind, FactKind::kIdentity,
+                              FactKind::kAccess, FactKind::kContent})
+    look(e, kind, "none");
+  look(e, FactKind::kKind, "read");
+  look(e, FactKind::kLink, "read");
+  look(e, FactKind::kAccess, "read", R_OK);
+  look(e, FactKind::kIdentity, "read");
+  look_content(e, "read");
+  look(e, FactKind::kLink, "looked_at");
+  look(e, FactKind::kLink, "link");
+  look(e, FactKind::kKind, "link");
+  ledger_->settle(e);
+  EXPECT_TRUE(e.refusals.empty());
+  EXPECT_EQ(facts(e, "none").size(), 1u);
+  EXPECT_EQ(facts(e, "none")[0]->value.err, ENOENT);
+  EXPECT_NE(fact(e, FactKind::kContent, "read"), nullptr);
+  EXPECT_NE(fact(e, FactKind::kIdentity, "read"), nullptr) << "its time is another question";
+  EXPECT_NE(fact(e, FactKind::kAccess, "read"), nullptr);
+  EXPECT_EQ(fact(e, FactKind::kKind, "read"), nullptr);
+  EXPECT_EQ(fact(e, FactKind::kLink, "read"), nullptr);
+  EXPECT_NE(fact(e, FactKind::kLink, "looked_at"), nullptr);
+  EXPECT_EQ(facts(e, "link").size(), 2u);
+}
+
 TEST_F(Listing, EachAncestorLeavesOutItsOwn) {
   write_file(in_root("d/a"), "");
   Execution& make = open();

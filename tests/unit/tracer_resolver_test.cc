@@ -197,6 +197,52 @@ TEST_F(ResolverTest, DotDotLeavesProcAgain) {
   EXPECT_EQ(follow("/proc/../etc/passwd").path.text, "/etc/passwd");
 }
 
+// The second time a directory's name is known to lead somewhere, or nowhere.
+TEST_F(ResolverTest, TheSecondTimeIsAsTheFirst) {
+  write_file(in_root("d/e/a"), "x");
+  write_file(in_root("d/b"), "x");
+  create_symlink("e", in_root("d/to_e"));
+  create_symlink("../b", in_root("d/e/to_b"));
+  create_symlink(in_root("d"), in_root("to_d"));
+  create_symlink("nowhere", in_root("dangling"));
+  const Texts names = {
+      "d/e/a",         "d/to_e/a",    "d/to_e/to_b",     "to_d/e/../b",    "to_d/to_e/../to_e/a",
+      "d/none/x/y",    "to_d/none/x", "d/e/none",        "dangling/x",     "d/b/x",
+      "/etc/none/x/y", "/etc/passwd", "/proc/self/none", in_root("d/e/a"), "d/e/",
+      "d/to_e",        "none",        "d/none/../b",     "../root/d/b"};
+  const auto same = [&](const Resolved& one, const Resolved& other, const std::string& name) {
+    EXPECT_EQ(one.path.text, other.path.text) << name;
+    EXPECT_EQ(one.err, other.err) << name;
+    EXPECT_EQ(one.missing.text, other.missing.text) << name;
+    EXPECT_EQ(one.names_root, other.names_root) << name;
+    EXPECT_EQ(one.pseudo, other.pseudo) << name;
+    EXPECT_EQ(links(one), links(other)) << name;
+    EXPECT_EQ(one.left_directories, other.left_directories) << name;
+    if (one.err == 0 && !one.pseudo) EXPECT_EQ(one.st.st_ino, other.st.st_ino) << name;
+  };
+  const auto compare = [&] {
+    for (const bool following : {true, false})
+      for (const std::string& name : names) {
+        Resolver fresh(*observer_);
+        const Resolved expected = fresh.resolve(root_, name, following, kPid);
+        for (int i = 0; i < 3; ++i)
+          same(resolver_->resolve(root_, name, following, kPid), expected, name);
+        // Another name in the same directory is on the same way.
+        same(resolver_->resolve(root_, name + "2", following, kPid),
+             Resolver(*observer_).resolve(root_, name + "2", following, kPid), name + "2");
+      }
+  };
+  compare();
+  create_directories(in_root("d/none/x"));
+  compare();
+  create_directories(in_root("nowhere"));
+  compare();
+  EXPECT_NE(follow("d/e/a").way, 0u);
+  EXPECT_EQ(follow("d/e/a").way, follow("d/e/b").way);
+  EXPECT_NE(follow("d/e/a").way, follow("d/to_e/a").way);
+  EXPECT_EQ(follow("d/e/to_b").way, 0u) << "a link of its own is crossed";
+}
+
 TEST_F(ResolverTest, OwnChangesDropWhatWasKnown) {
   write_file(in_root("one/a"), "x");
   write_file(in_root("two/a"), "y");
