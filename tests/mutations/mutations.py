@@ -271,3 +271,23 @@ mutation("nobody answers for a dead daemon",
 mutation("a frozen daemon stays",
          ("cli/daemon/guardian.cc", "if (silent < kStopped) return;", "if (silent.count() > 0) return;"),
          killed_by="seized_command_survives_a_frozen_daemon")
+
+# --- look-ups that are told once ---
+mutation("what is changed between two alike look-ups is of no matter",
+         ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", ""),
+         killed_by="pcache_tracer_unit:ProbeHub* link_led_elsewhere_between_two_looks")
+mutation("a look-up is told once for all processes",
+         ("tracer/probe_hub.cc", "? PCACHE_WANTS_RESULTS : 0), scope};", "? PCACHE_WANTS_RESULTS : 0), scope ? 1U : 0U};"),
+         killed_by="pcache_tracer_unit:ProbeHub*")
+mutation("a name in a directory that has come is not there",
+         ("tracer/resolver.cc", "if (result->err != ENOENT) return false;", "result->err = ENOENT;"),
+         killed_by="pcache_tracer_unit:ResolverTest.*")
+mutation("a way is the same whatever its directory has become",
+         ("tracer/resolver.cc", "  ways_.clear();\n  if (known->second.step", "  if (known->second.step"),
+         killed_by="pcache_tracer_unit:ResolverTest.*")
+mutation("what is looked at is known to be no link where it is one",
+         (LEDGER, "no_link = no_link || (tells_kind && fact.value.mode != 0 && !S_ISLNK(fact.value.mode));", "no_link = true;"),
+         killed_by="pcache_tracer_unit:LedgerFacts.*")
+mutation("a file comes back when its mode was set",
+         ("tracer/recorder.cc", "if (!effect.mtime_ns) order_by_time(e, path, entry, st, output);", ""),
+         killed_by="pcache_tracer_unit:RecorderTest.*")

@@ -104,6 +104,10 @@ case("script_that_becomes_executable", "./tool 2> /dev/null || echo no",
      setup="printf '#!/bin/sh\\necho yes\\n' > tool", matter="chmod 755 tool")
 case("mode_copied_by_cp", "cp in out; stat -c %a out", setup="echo x > in", clean="rm out",
      matter="chmod 755 in")
+# Both looks have the same name and the same answer; what they mean is another thing.
+case("link_led_elsewhere_between_two_looks",
+     "ln -s d1 l; [ -f \"$PWD/l/x\" ] && echo one; ln -sfn d2 l; [ -f \"$PWD/l/x\" ] && echo two; rm l",
+     setup="mkdir d1 d2; touch d1/x d2/x", matter="rm d2/x")
 case("denied_listing", "ls d 2> /dev/null || echo denied", setup="mkdir d; touch d/x; chmod 0 d",
      matter="chmod 755 d", users=("user",))
 case("denied_way", "cat d/f 2> /dev/null || echo denied", setup="mkdir d; echo x > d/f; chmod 0 d",
