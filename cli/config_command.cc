@@ -69,7 +69,7 @@ void print_table(const Settings& settings, const Json& daemon) {
     rows.push_back({row.name, shown(row, settings), settings.value(row.name).origin,
                     built_in ? paint(Colour::kDim, row.help) : row.help});
   }
-  fmt::print("{}", aligned(rows, ""));
+  fmt::print("{}", aligned(rows, "", wrap_width(STDOUT_FILENO)));
   for (const SettingRow& row : setting_rows()) {
     const auto running = daemon.find(row.name);
     if (running != daemon.end() && *running != settings.json(row))

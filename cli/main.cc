@@ -29,8 +29,7 @@ struct Arguments {
   ConfigArguments config;
   GcArguments gc;
   VerifyArguments verify;
-  bool yes = false;
-  bool clear_json = false;
+  ClearArguments clear;
   bool status_json = false;
   bool doctor_json = false;
   std::string generate;
@@ -220,8 +219,9 @@ int parse_and_run(int argc, char** argv) {
   app.add_subcommand("doctor", "What works here and what does not, and what mends it")
       ->add_flag("--json", a.doctor_json, "as JSON");
   CLI::App* clear = app.add_subcommand("clear", "Forget all records");
-  clear->add_flag("--yes", a.yes, "do not ask");
-  clear->add_flag("--json", a.clear_json, "as JSON");
+  clear->add_flag("--yes", a.clear.yes, "do not ask");
+  clear->add_flag("--all", a.clear.all, "unmount everything, end the daemon, remove its files");
+  clear->add_flag("--json", a.clear.json, "as JSON");
 
   CLI::App* generate = app.add_subcommand("generate", "The man page and completions")->group("");
   generate->add_option("WHAT", a.generate, "man, bash, zsh or fish")->required();
@@ -283,7 +283,7 @@ int parse_and_run(int argc, char** argv) {
   if (verify->parsed()) return verify_command(a.verify);
   if (app.got_subcommand("doctor")) return doctor_command(a.doctor_json);
   if (config->parsed()) return config_command(a.config);
-  return clear_command(a.yes, a.clear_json);
+  return clear_command(a.clear);
 }
 
 }  // namespace

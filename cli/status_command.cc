@@ -29,7 +29,9 @@ void print_mounts(const Json& mounts) {
         pending == 0 ? "nothing to write"
                      : fmt::format("{} to write ({})", counted(pending, "file", "files"),
                                    format_bytes(mount.value("served_bytes_pending", uint64_t{0}))));
-    if (mount.value("temporary", false)) row.emplace_back("until its commands end");
+    row.emplace_back(mount.value("temporary", false) ? "until its commands end"
+                     : mount.value("seizes", false)  ? "caches what is started in it"
+                                                     : "caches under `pcache run`");
     rows.push_back(std::move(row));
   }
   fmt::print("Mounts:\n{}", aligned(rows, "  "));

@@ -152,18 +152,17 @@ void print_explained(const Painter& paint, const Json& execution) {
     rows.push_back({reason.value("code", ""), printable(reason.value("path", "")),
                     printable(reason.value("detail", ""))});
   if (rows.empty()) rows.push_back({"no reason was recorded"});
-  const std::string table = aligned(rows, "    ");
-  size_t begin = 0;
+  const size_t width = wrap_width(STDOUT_FILENO);
+  const std::vector<std::string> table = aligned_rows(rows, "    ", width);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const size_t end = table.find('\n', begin) + 1;
-    fmt::print("{}", table.substr(begin, end - begin));
-    begin = end;
+    fmt::print("{}", table[i]);
     if (i >= reasons.size()) break;
     print_diff(paint, reasons[i].value("diff", Json::array()));
     const std::string remedy = reasons[i].value("remedy", "");
     if (!remedy.empty() && (i + 1 == reasons.size() ||
                             reasons[i + 1].value("code", "") != reasons[i].value("code", "")))
-      fmt::print("      {}\n", paint(Colour::kDim, "-> " + remedy));
+      fmt::print("{}", aligned({{paint(Colour::kDim, "->"), paint(Colour::kDim, remedy)}}, "      ",
+                               width));
   }
   if (execution.contains("compared_with"))
     fmt::print("    compared with what was recorded {}\n",
@@ -199,7 +198,7 @@ void print_reason_codes(const Painter& paint) {
       rows.push_back({std::string(row.code), std::string(row.meaning)});
       if (!row.remedy.empty()) rows.push_back({"", "-> " + std::string(row.remedy)});
     }
-    fmt::print("{}", aligned(rows, "  "));
+    fmt::print("{}", aligned(rows, "  ", wrap_width(STDOUT_FILENO)));
   }
 }
 
