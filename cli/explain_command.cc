@@ -41,13 +41,18 @@ Result<RunView> choose_run(const Channel& channel, const ExplainArguments& argum
 void print_run(Explainer& explainer, const Json& chosen, const Wanted& wanted) {
   const Painter paint(STDOUT_FILENO);
   const Json& report = explainer.run().report;
-  fmt::print("{}: {}\n  {}, {}, {} not cacheable; exit status {}, {}{}\n\n",
-             run_title(explainer.run()), command_text(report.value("command", Words()), 80),
-             counted(report.value("hits", uint64_t{0}), "hit", "hits"),
-             counted(report.value("misses", uint64_t{0}), "miss", "misses"),
-             report.value("uncacheable", uint64_t{0}), report.value("exit_status", 0),
-             format_seconds(report.value("wall_s", 0.0)),
-             report.contains("started_s") ? ", " + time_text(report.value("started_s", 0.0)) : "");
+  const std::string title = run_title(explainer.run());
+  const size_t width = terminal_width(STDOUT_FILENO);
+  fmt::print("{}: {}\n", title,
+             command_text(report.value("command", Words()), width - title.size() - 2));
+  const std::string numbers = fmt::format(
+      "{}, {}, {} not cacheable; exit status {}, {}{}",
+      counted(report.value("hits", uint64_t{0}), "hit", "hits"),
+      counted(report.value("misses", uint64_t{0}), "miss", "misses"),
+      report.value("uncacheable", uint64_t{0}), report.value("exit_status", 0),
+      format_seconds(report.value("wall_s", 0.0)),
+      report.contains("started_s") ? ", " + time_text(report.value("started_s", 0.0)) : "");
+  fmt::print("{}\n", aligned({{numbers}}, "  ", wrap_width(STDOUT_FILENO)));
   for (const Json& execution : chosen) print_explained(paint, execution);
   if (!chosen.empty()) return;
   if (!wanted.command.empty()) {
