@@ -148,9 +148,12 @@ void print_explained(const Painter& paint, const Json& execution) {
   }
   std::vector<std::vector<std::string>> rows;
   const Json reasons = execution.value("reasons", Json::array());
-  for (const Json& reason : reasons)
-    rows.push_back({reason.value("code", ""), printable(reason.value("path", "")),
-                    printable(reason.value("detail", ""))});
+  for (const Json& reason : reasons) {
+    std::string path = printable(reason.value("path", ""));
+    if (const auto more = reason.value("and", uint64_t{0}); more > 0)
+      path += fmt::format(" and {} more", more);
+    rows.push_back({reason.value("code", ""), path, printable(reason.value("detail", ""))});
+  }
   if (rows.empty()) rows.push_back({"no reason was recorded"});
   const size_t width = wrap_width(STDOUT_FILENO);
   const std::vector<std::string> table = aligned_rows(rows, "    ", width);
@@ -161,8 +164,7 @@ void print_explained(const Painter& paint, const Json& execution) {
     const std::string remedy = reasons[i].value("remedy", "");
     if (!remedy.empty() && (i + 1 == reasons.size() ||
                             reasons[i + 1].value("code", "") != reasons[i].value("code", "")))
-      fmt::print("{}", aligned({{paint(Colour::kDim, "->"), paint(Colour::kDim, remedy)}}, "      ",
-                               width));
+      fmt::print("{}", aligned({{paint(Colour::kDim, "-> " + remedy)}}, "      ", width));
   }
   if (execution.contains("compared_with"))
     fmt::print("    compared with what was recorded {}\n",
