@@ -51,9 +51,10 @@ void print_overview(Explainer& explainer, Json selected) {
   const size_t width = wrap_width(STDOUT_FILENO);
   const Painter paint(STDOUT_FILENO);
   const ProgramCounts covered = take_covered(&selected);
+  bool shortened = merge_alike(&selected);
   Json explained = explain_all(explainer, selected);
   const ProgramCounts fresh = take_new(&explained);
-  const bool shortened = shorten_reasons(&explained);
+  shortened = shorten_reasons(&explained) || shortened;
   for (const Json& execution : explained) print_explained(paint, execution);
   if (!fresh.empty())
     fmt::print("{}",

@@ -136,9 +136,15 @@ Json Explainer::explain(const Json& execution) {
 
 void print_explained(const Painter& paint, const Json& execution) {
   const std::string outcome = execution.value("outcome", "");
-  fmt::print("{}: {}  {}\n", outcome_text(paint, outcome),
-             command_text(execution.value("argv", Words()), terminal_width(STDOUT_FILENO) - 22),
-             paint(Colour::kDim, fmt::format("#{}", execution.value("id", 0))));
+  std::string number = fmt::format("#{}", execution.value("id", 0));
+  if (const auto more = execution.value("alike", uint64_t{0}); more > 0)
+    number += fmt::format(" and {} more for the same reasons", more);
+  const size_t taken = outcome.size() + number.size() + 6;
+  const size_t width = terminal_width(STDOUT_FILENO);
+  fmt::print(
+      "{}: {}  {}\n", outcome_text(paint, outcome),
+      command_text(execution.value("argv", Words()), width > taken + 24 ? width - taken : 24),
+      paint(Colour::kDim, number));
   if (outcome == "hit") {
     const double made = execution.value("record_made_s", 0.0);
     fmt::print("    nothing ran: {}, saved {}\n",
@@ -155,8 +161,8 @@ void print_explained(const Painter& paint, const Json& execution) {
     rows.push_back({reason.value("code", ""), path, printable(reason.value("detail", ""))});
   }
   if (rows.empty()) rows.push_back({"no reason was recorded"});
-  const size_t width = wrap_width(STDOUT_FILENO);
-  const std::vector<std::string> table = aligned_rows(rows, "    ", width);
+  const size_t wrap = wrap_width(STDOUT_FILENO);
+  const std::vector<std::string> table = aligned_rows(rows, "    ", wrap);
   for (size_t i = 0; i < rows.size(); ++i) {
     fmt::print("{}", table[i]);
     if (i >= reasons.size()) break;
@@ -164,7 +170,7 @@ void print_explained(const Painter& paint, const Json& execution) {
     const std::string remedy = reasons[i].value("remedy", "");
     if (!remedy.empty() && (i + 1 == reasons.size() ||
                             reasons[i + 1].value("code", "") != reasons[i].value("code", "")))
-      fmt::print("{}", aligned({{paint(Colour::kDim, "-> " + remedy)}}, "      ", width));
+      fmt::print("{}", aligned({{paint(Colour::kDim, "-> " + remedy)}}, "      ", wrap));
   }
   if (execution.contains("compared_with"))
     fmt::print("    compared with what was recorded {}\n",

@@ -55,6 +55,29 @@ ProgramCounts take_covered(Json* executions) {
   });
 }
 
+bool merge_alike(Json* executions) {
+  const auto kind = [](const Json& execution) {
+    std::string text = program_of(execution) + '\0' + execution.value("outcome", "");
+    for (const Json& reason : execution.value("reasons", Json::array()))
+      for (const char* field : {"code", "path", "detail"})
+        text += '\0' + reason.value(field, std::string());
+    return text;
+  };
+  std::map<std::string, uint64_t> count;
+  for (const Json& execution : *executions)
+    if (!is_only_new(execution)) ++count[kind(execution)];
+  std::set<std::string> seen;
+  const ProgramCounts taken = take(executions, [&](const Json& execution) {
+    if (is_only_new(execution)) return false;
+    const std::string text = kind(execution);
+    return count[text] > kFew && !seen.insert(text).second;
+  });
+  for (Json& execution : *executions)
+    if (!is_only_new(execution))
+      if (const uint64_t all = count[kind(execution)]; all > kFew) execution["alike"] = all - 1;
+  return !taken.empty();
+}
+
 ProgramCounts take_new(Json* explained) {
   const auto count = std::count_if(explained->begin(), explained->end(), is_only_new);
   if (static_cast<size_t>(count) <= kFew) return {};

@@ -15,6 +15,10 @@ using ProgramCounts = std::map<std::string, uint64_t>;  // by base name
 // what started it: cc1 is recorded with its gcc. There is nothing to mend about it.
 ProgramCounts take_covered(Json* executions);
 
+// Of many executions of one program that ran for exactly the same reasons the first stands for all
+// ("alike": how many more). True: something was left out.
+bool merge_alike(Json* executions);
+
 // Takes out the executions of which is only known that they are new, where there are many.
 ProgramCounts take_new(Json* explained);
 

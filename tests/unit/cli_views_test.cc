@@ -171,6 +171,26 @@ TEST(Overview, TellsWhatThereIsToKnowInShort) {
   EXPECT_FALSE(shorten_reasons(&three));
 }
 
+TEST(Overview, ManyForTheSameReasonsAreOne) {
+  Json all = Json::array();
+  const auto add = [&](int id, const char* program, const char* path) {
+    all.push_back({{"id", id},
+                   {"argv", {program, std::to_string(id)}},
+                   {"outcome", "miss"},
+                   {"reasons", {{{"code", "content-changed"}, {"path", path}, {"detail", ""}}}}});
+  };
+  for (int id = 1; id <= 5; ++id) add(id, id % 2 == 0 ? "/usr/bin/gcc" : "gcc", "config.h");
+  add(6, "gcc", "other.h");
+  add(7, "ld", "config.h");
+  EXPECT_TRUE(merge_alike(&all));
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[0]["id"], 1);
+  EXPECT_EQ(all[0]["alike"], 4);
+  EXPECT_EQ(all[1]["id"], 6);
+  EXPECT_FALSE(all[1].contains("alike"));
+  EXPECT_FALSE(merge_alike(&all));
+}
+
 TEST(Text, LinesAreBrokenAtTheTerminalsWidth) {
   const std::vector<std::vector<std::string>> rows = {
       {"name", "a few words that are too many for it"}, {"\033[31mred\033[0m", "x"}};
