@@ -7,6 +7,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/settings.h"
+#include "cli/suggest.h"
 #include "cli/text.h"
 #include "cli/working_dir.h"
 
@@ -90,7 +91,12 @@ int print_one(const Settings& settings, const std::string& name) {
     }
     return 0;
   }
-  return fail("no setting is called " + printable(name) + ": `pcache config` lists them all");
+  std::vector<std::string> names;
+  for (const SettingRow& row : setting_rows()) names.emplace_back(row.name);
+  const std::vector<std::string> meant = nearest(name, names);
+  return fail("no setting is called " + printable(name) + ": " +
+              (meant.empty() ? "`pcache config` lists them all"
+                             : "did you mean " + any_of_them(meant) + "?"));
 }
 
 }  // namespace

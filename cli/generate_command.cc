@@ -86,7 +86,8 @@ std::string roff(const std::string& text) {
 void man_option(const CLI::Option* option) {
   std::vector<std::string> words;
   for (const std::string& word : words_of(option)) words.push_back("\\fB" + roff(word) + "\\fR");
-  const std::string value = takes_value(option) ? " \\fIVALUE\\fR" : "";
+  std::string value = option->get_type_name();
+  value = takes_value(option) ? " \\fI" + value.substr(0, value.find(':')) + "\\fR" : "";
   fmt::print(".TP\n{}{}\n{}\n", joined(words, ", "), value, roff(option->get_description()));
 }
 

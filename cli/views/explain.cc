@@ -153,12 +153,17 @@ void print_explained(const Painter& paint, const Json& execution) {
     return;
   }
   std::vector<std::vector<std::string>> rows;
-  const Json reasons = execution.value("reasons", Json::array());
+  // A path that was looked for in two ways is one reason to a person.
+  Json reasons = Json::array();
+  for (const Json& reason : execution.value("reasons", Json::array()))
+    if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end())
+      reasons.push_back(reason);
   for (const Json& reason : reasons) {
     std::string path = printable(reason.value("path", ""));
+    std::string detail = printable(reason.value("detail", ""));
     if (const auto more = reason.value("and", uint64_t{0}); more > 0)
-      path += fmt::format(" and {} more", more);
-    rows.push_back({reason.value("code", ""), path, printable(reason.value("detail", ""))});
+      (path.empty() ? detail : path) += fmt::format(" and {} more", more);
+    rows.push_back({reason.value("code", ""), path, detail});
   }
   if (rows.empty()) rows.push_back({"no reason was recorded"});
   const size_t wrap = wrap_width(STDOUT_FILENO);

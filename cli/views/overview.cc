@@ -38,6 +38,14 @@ bool is_only_new(const Json& execution) {
          (*reasons)[0].value("code", "") == "no-record";
 }
 
+// Variables that came, went or changed are alike.
+std::string kind_of_detail(const std::string& detail) {
+  if (!detail.starts_with("env ")) return detail;
+  return detail.find(" was added") != std::string::npos     ? "env added"
+         : detail.find(" was removed") != std::string::npos ? "env removed"
+                                                            : "env changed";
+}
+
 }  // namespace
 
 ProgramCounts take_covered(Json* executions) {
@@ -90,7 +98,7 @@ bool shorten_reasons(Json* explained) {
   for (Json& execution : *explained) {
     std::map<std::pair<std::string, std::string>, size_t> alike;
     const auto kind = [](const Json& reason) {
-      return std::pair(reason.value("code", ""), reason.value("detail", ""));
+      return std::pair(reason.value("code", ""), kind_of_detail(reason.value("detail", "")));
     };
     for (const Json& reason : execution["reasons"]) ++alike[kind(reason)];
     Json kept = Json::array();

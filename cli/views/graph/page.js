@@ -107,7 +107,7 @@ function unfold() {  // level by level, until the page is full of them
   let count = roots.length;
   for (let level = roots; level.length;) {
     const next = level.flatMap(n => n.kids);
-    if (count + next.length > 400 && count > 1 && level !== roots) break;
+    if (count + next.length > 400 && count > 8) break;
     for (const n of level) n.open = true;
     count += next.length;
     level = next;
