@@ -163,6 +163,15 @@ Finding space(const Machine& machine, const Patient& patient) {
   return {"space", Level::kFine, text, ""};
 }
 
+Finding settings(const Patient& patient) {
+  const size_t wrong = patient.wrong_settings.size();
+  if (wrong == 0) return {"settings", Level::kFine, "every line of them is understood", ""};
+  return {"settings", Level::kNote,
+          printable(patient.wrong_settings.front()) +
+              (wrong > 1 ? fmt::format(" (and {} more)", wrong - 1) : ""),
+          "mend it; `pcache config` shows what is in force"};
+}
+
 Finding daemon(const Patient& patient) {
   if (!patient.no_daemon.empty())
     return {"daemon", Level::kProblem, patient.no_daemon, "mend what it says, then try again"};
@@ -204,7 +213,8 @@ std::vector<Finding> examine(const Machine& machine, const Patient& patient) {
       fuse_device(machine),    fusermount(machine),    allow_other(machine),
       passthrough(machine),    ptrace(machine),        tracer(machine),
       seccomp(machine),        ebpf(machine, patient), seizing(machine, patient),
-      space(machine, patient), daemon(patient),        store(patient)};
+      space(machine, patient), settings(patient),      daemon(patient),
+      store(patient)};
   for (const std::string& dir : machine.dead_mounts())
     found.push_back({"dead-mount", Level::kProblem,
                      printable(dir) + " is mounted, and its daemon is gone",

@@ -59,8 +59,9 @@ class System : public Machine {
 };
 
 struct Patient {
-  std::string dir;        // PCACHE_DIR
-  double min_free = 5;    // percent
+  std::string dir;      // PCACHE_DIR
+  double min_free = 5;  // percent
+  std::vector<std::string> wrong_settings;
   std::string no_daemon;  // why none can be started; "": one runs
   Json daemon;            // its answer to `status`
 };

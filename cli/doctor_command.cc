@@ -120,7 +120,9 @@ int doctor_command(bool json) {
   if (!locations) return fail(locations.error().to_string());
   Patient patient;
   patient.dir = locations->dir;
-  patient.min_free = Settings::read(locations->dir, "").number("min_free");
+  const Settings settings = Settings::read(locations->dir, "");
+  patient.min_free = settings.number("min_free");
+  patient.wrong_settings = settings.problems();
   ask_daemon(*locations, &patient);
   const std::vector<Finding> findings = examine(System(), patient);
   const bool healthy = std::none_of(findings.begin(), findings.end(), [](const Finding& f) {

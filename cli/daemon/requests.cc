@@ -320,7 +320,7 @@ Json Server::gc(const Message& request, Channel& channel) {
     options.max_bytes = std::max<uint64_t>(1, options.max_bytes);
   if (const double age_s = request.body.value("older_than_s", -1.0); age_s >= 0)
     options.used_before_ns = store::realtime_ns() - static_cast<int64_t>(age_s * 1e9);
-  auto next = Clock::now() + kProgressPause;
+  auto next = Clock::now();
   options.progress = [&](uint64_t done, uint64_t total) {
     if (Clock::now() < next) return;
     next = Clock::now() + kProgressPause;

@@ -346,3 +346,73 @@ def clear_all_keeps_what_is_not_ours(t):
     sleeper.kill()
     sleeper.wait()
     t.umount()
+
+
+@scenario
+def colours_only_on_terminals(t):
+    _prepare(t)
+    t.run(["sh", "make.sh"])
+    t.write("in", "two\n")
+    t.run(["sh", "-c", "cat in > out; date > now"])
+    terminal = Terminal(t)
+    for command in ("explain", "explain --codes", "doctor", "why out", "census -- true"):
+        for setting, coloured in (("env -u NO_COLOR TERM=xterm", True), ("env NO_COLOR=1 TERM=xterm", False),
+                                  ("env -u NO_COLOR TERM=dumb", False)):
+            body, _ = terminal.command(f"{setting} {t.pcache} {command}")
+            t.equal(b"\033[" in body, coloured, f"{setting} pcache {command}: colours")
+        body, _ = terminal.command(f"env -u NO_COLOR TERM=xterm {t.pcache} {command} | cat")
+        t.check(b"\033[" not in body, f"pcache {command} | cat: colours")
+    terminal.close()
+
+
+@scenario
+def progress_only_on_terminals(t):
+    """gc, verify and umount, which can take long, draw a bar, and take it away at the end."""
+    _prepare(t)
+    t.run(["sh", "-c", "head -c 3000000 /dev/urandom > big; cat in > out"])
+    t.ignore |= {"big"}
+    terminal = Terminal(t)
+    for command in ("verify", "gc --dry-run"):
+        body, status = terminal.command(f"{t.pcache} {command}")
+        t.equal(status, 0, f"pcache {command}")
+        t.check(re.search(rb"\r\033\[K\[[#.]{30}\] \d.*\r\033\[K[^\r]*\r\n$", body), f"pcache {command}: no bar: {body!r}")
+        body, _ = terminal.command(f"{t.pcache} {command} 2> {t.path('err')}")
+        t.check(b"\033" not in body and os.path.getsize(t.path("err")) == 0, f"pcache {command} 2> err: a bar")
+    terminal.close()
+
+
+@scenario(users=("root",))
+def doctor_on_broken_machines(t):
+    """Each fault is found, with what mends it; in a mount namespace of its own where the machine is to be changed."""
+    can_hide = process.run(["unshare", "-m", "true"], cwd="/", env=t.env).status == 0
+    scope = "/proc/sys/kernel/yama/ptrace_scope"
+    with open(t.path("two"), "w", encoding="ascii") as f:
+        f.write("2\n")
+    nodes = "mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/urandom c 1 9"
+    for number, (script, env, name, level, remedy) in enumerate((
+            (f"mount -t tmpfs none /dev; {nodes}", {}, "fuse", "problem", "modprobe fuse.*--device /dev/fuse"),
+            (f"mount --bind {t.path('two')} {scope}", {}, "ptrace", "ok", "^$"),
+            (f"mount --bind {t.path('two')} {scope}; exec setpriv --reuid=1000 --regid=1000 --clear-groups", {},
+             "ptrace", "problem", "sysctl kernel.yama.ptrace_scope=1"),
+            ("", {"PCACHE_PROBES": "seccomp"}, "ebpf", "note", "take `probes` out of the settings"),
+            ("", {"PCACHE_PROBES": "seccomp"}, "seizing", "note", "pcache run -- CMD"),
+            ("", {"PCACHE_MIN_FREE": "99"}, "space", "problem", "pcache gc --max-size 1G"),
+            ("", {"PCACHE_MIN_FREE": "plenty"}, "settings", "note", "pcache config"))):
+        if script and not can_hide or scope in script and not os.path.exists(scope):
+            t.note(f"not here: {script}")
+            continue
+        own = t.path(f"cache{number}")
+        os.mkdir(own, 0o700)
+        if "setpriv" in script:
+            os.chmod(t.dir, 0o755)
+            os.chown(own, 1000, 1000)
+        become = script if "exec" in script else f"{script or ':'}; exec"
+        done = process.run(["unshare", "-m", "sh", "-c", f"{become} {t.pcache} doctor --json"] if script else
+                           [t.pcache, "doctor", "--json"], cwd="/", env={**t.env, **env, "PCACHE_DIR": own})
+        findings = {f["name"]: f for f in json.loads(done.out)["findings"]}
+        t.equal(findings[name]["level"], level, f"{script or env}: {findings[name]}")
+        t.check(re.search(remedy, findings[name]["remedy"]), f"{script or env}: {findings[name]}")
+        t.check(all(f["remedy"] for f in findings.values() if f["level"] == "problem"), f"no remedy: {findings}")
+        t.equal(done.status, int(any(f["level"] == "problem" for f in findings.values())), f"{script or env}: status")
+        gone = process.wait_until(lambda: not process.with_environment("PCACHE_DIR=" + own), 8)
+        t.check(gone, f"{script or env}: a daemon is left")

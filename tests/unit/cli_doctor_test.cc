@@ -167,6 +167,13 @@ TEST(Doctor, WhetherAMountAloneIsEnough) {
   expect(find(machine, "seizing", patient), Level::kNote, "Linux 6.9", instead);
 }
 
+TEST(Doctor, SettingsThatAreNotUnderstood) {
+  Patient patient = healthy();
+  expect(find({}, "settings", patient), Level::kFine, "understood", "");
+  patient.wrong_settings = {"pcache.conf:1: unknown setting nevr", "pcache.conf:2: no", "x"};
+  expect(find({}, "settings", patient), Level::kNote, "setting nevr (and 2 more)", "pcache config");
+}
+
 TEST(Doctor, TheDiskIsNearlyFull) {
   FakeMachine machine;
   machine.disk = {0, 4, 100};
