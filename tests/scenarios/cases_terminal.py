@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import subprocess
 import time
 
 from harness import scenario
@@ -31,6 +32,21 @@ def ctrl_c(t):
     t.equal((body, status), (b"alive\r\n", 0), "after Ctrl-C")
     terminal.close()
     t.sh("rm -f running; true")
+
+
+@scenario
+def a_signal_while_it_begins(t):
+    """Whenever it comes it ends the command, which dies of it: before it is traced, while that begins, and after."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for delay in range(40):
+            child = subprocess.Popen([t.pcache, "run", "--quiet", "--root", t.tree, "--", "sleep", "20"], cwd=t.tree,
+                                     env=t.environment(t.tree), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(0.001 + delay * 0.0015)
+            child.send_signal(number)
+            begin = time.monotonic()
+            err = child.communicate(timeout=20)[1]
+            t.equal((child.returncode, err), (-number, b""), f"signal {number} after {delay * 1.5 + 1} ms")
+            t.check(time.monotonic() - begin < 3, f"signal {number} after {delay * 1.5 + 1} ms: it takes long")
 
 
 @scenario
@@ -134,7 +150,6 @@ def interrupt_of_the_process_group(t):
         statuses = []
         for side in t.sides():
             prefix = [] if side == t.bare else [t.pcache, "run", "--quiet", "--root", side, "--"]
-            import subprocess  # pylint: disable=import-outside-toplevel
             child = subprocess.Popen([*prefix, "sh", "-c", "echo on; cat; sleep 30; echo no"], cwd=side,
                                      env=t.environment(side), stdin=subprocess.DEVNULL,
                                      stdout=subprocess.PIPE, start_new_session=True)
