@@ -293,7 +293,7 @@ function paintAxis() {
   g.textAlign = 'left';
   g.font = `600 11.5px ${colours.sans}`;
   g.fillStyle = colours.muted;
-  g.fillText(`${number(all.length)} executions`, PAD, 12.5);
+  g.fillText(`${number(all.length)} execution${all.length === 1 ? '' : 's'}`, PAD, 12.5);
   g.fillStyle = colours.line;
   g.fillRect(view.names, 0, 1, 24);
   if (!timed) return;
@@ -550,7 +550,7 @@ function describe(n) {
     fact('Recorded', e.recorded ? 'yes: it hits next time' : n.inRecorded ? 'as a part of what started it' : 'no');
   }
   fact('Exit status', String(e.exit_status));
-  fact('Inputs', number(e.facts || 0) + ' facts, ' + number(e.effects || 0) + ' effects');
+  if (n.outcome !== 'hit') fact('Inputs', number(e.facts || 0) + ' facts, ' + number(e.effects || 0) + ' effects');
   fact('Execution', `${e.id}, process ${e.pid}`);
   const command = element('div', {class: 'cmd'}, element('b', {}, n.program), ' ' + n.args);
   const copy = element('button', {onclick: () => { navigator.clipboard && navigator.clipboard.writeText((e.argv || []).map(quoted).join(' ')); copy.textContent = 'Copied'; }}, 'Copy command');
@@ -594,7 +594,7 @@ function head() {
   if (report.saved_s > 0) tell('saved', seconds(report.saved_s), true);
   const can = (report.hits || 0) + (report.misses || 0);
   if (can) tell('hit', Math.round(100 * report.hits / can) + ' %', report.hits > 0);
-  tell('executions', number(all.length));
+  tell(all.length === 1 ? 'execution' : 'executions', number(all.length));
 }
 function tools() {
   const counts = {};
