@@ -84,6 +84,9 @@ int status_command(bool json) {
   if (!problem.empty()) {
     rows.push_back({"", paint(Colour::kRed, "unusable, commands run uncached: ") + problem});
   }
+  if (const auto late = state.value("seized_too_late", uint64_t{0}); late > 0)
+    rows.push_back({"Seizing", counted(late, "command", "commands") +
+                                   " could not be seized in time, and ran uncached"});
   rows.push_back({"Log", printable(locations->log())});
   fmt::print("{}", aligned(rows, ""));
   print_mounts(state.value("mounts", Json::array()));

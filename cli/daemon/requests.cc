@@ -229,6 +229,7 @@ Json Server::status() {
           {"settings", settings},
           {"store", locations_.store()},
           {"store_problem", store_.problem()},
+          {"seized_too_late", seizer_.late()},
           {"mounts", mounts},
           {"sessions", sessions}};
 }
