@@ -176,6 +176,7 @@ AFTER_RUNS = [
     ("clear --all --yes --json", 0, "clear --all"),
     ("clear --all --yes", 0, "^Nothing is mounted, no daemon runs, and .* is gone"),
 ]
+# Those of run; what becomes of them in a shell is tried by the scenario pcache_shell.
 SHELL_OPTIONS = "--root T --report X/r --quiet --disable --read-only --recache --check --no-passthrough --pid-namespace"
 
 
