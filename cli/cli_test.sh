@@ -48,7 +48,7 @@ echo content > file
 touch .git
 
 # --- wrong usage ---
-expect 2 'required' pcache
+expect 2 '^pcache: say what to do' pcache
 expect 2 '^pcache: there is no command nonsense; there are: mount, umount, run, .*, doctor, clear$' pcache nonsense
 expect 2 '^pcache: there is no command exlpain: did you mean explain\?$' pcache exlpain
 expect 2 'did you mean mount\?$' pcache mnt

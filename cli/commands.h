@@ -30,6 +30,7 @@ struct UmountArguments {
   bool all = false;
   bool lazy = false;
   bool json = false;
+  bool silent = false;  // says only what goes wrong
 };
 int umount_command(const UmountArguments& arguments);
 
@@ -100,7 +101,12 @@ struct WatchArguments {
 int census_command(const WatchArguments& arguments);
 int trace_command(const WatchArguments& arguments);
 
-int clear_command(bool yes, bool json);
+struct ClearArguments {
+  bool yes = false;
+  bool all = false;  // mounts, the daemon and all files, too
+  bool json = false;
+};
+int clear_command(const ClearArguments& arguments);
 
 struct GcArguments {
   std::string max_size, older_than;  // "": by the settings; whatever its age

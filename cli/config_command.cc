@@ -7,6 +7,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/settings.h"
+#include "cli/suggest.h"
 #include "cli/text.h"
 #include "cli/working_dir.h"
 
@@ -69,7 +70,7 @@ void print_table(const Settings& settings, const Json& daemon) {
     rows.push_back({row.name, shown(row, settings), settings.value(row.name).origin,
                     built_in ? paint(Colour::kDim, row.help) : row.help});
   }
-  fmt::print("{}", aligned(rows, ""));
+  fmt::print("{}", aligned(rows, "", wrap_width(STDOUT_FILENO)));
   for (const SettingRow& row : setting_rows()) {
     const auto running = daemon.find(row.name);
     if (running != daemon.end() && *running != settings.json(row))
@@ -90,7 +91,12 @@ int print_one(const Settings& settings, const std::string& name) {
     }
     return 0;
   }
-  return fail("no setting is called " + printable(name) + ": `pcache config` lists them all");
+  std::vector<std::string> names;
+  for (const SettingRow& row : setting_rows()) names.emplace_back(row.name);
+  const std::vector<std::string> meant = nearest(name, names);
+  return fail("no setting is called " + printable(name) + ": " +
+              (meant.empty() ? "`pcache config` lists them all"
+                             : "did you mean " + any_of_them(meant) + "?"));
 }
 
 }  // namespace

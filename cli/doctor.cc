@@ -54,11 +54,16 @@ Finding allow_other(const Machine& machine) {
           "echo user_allow_other | sudo tee -a /etc/fuse.conf"};
 }
 
-Finding passthrough(const Machine& machine) {
+// 6.9 has passthrough, and lets what is being executed be seized.
+bool is_new_kernel(const Machine& machine) {
   const std::string release = machine.read("/proc/sys/kernel/osrelease").value_or("");
   int major = 0, minor = 0;
   std::sscanf(release.c_str(), "%d.%d", &major, &minor);
-  if (major < 6 || (major == 6 && minor < 9))
+  return major > 6 || (major == 6 && minor >= 9);
+}
+
+Finding passthrough(const Machine& machine) {
+  if (!is_new_kernel(machine))
     return {"passthrough", Level::kNote,
             "the kernel is too old for passthrough (6.9): contents go through the daemon",
             "run a newer kernel"};
@@ -123,6 +128,21 @@ Finding ebpf(const Machine& machine, const Patient& patient) {
                        : "run pcache as root, where that is acceptable"};
 }
 
+// Whether `pcache mount` alone is enough.
+Finding seizing(const Machine& machine, const Patient& patient) {
+  const std::string instead = "say `pcache run -- CMD`, or work in `pcache shell`";
+  const auto note = [&](const std::string& why) {
+    return Finding{"seizing", Level::kNote, "a mount alone caches nothing: " + why, instead};
+  };
+  if (!machine.has_capability(Machine::kSysAdmin)) return note("that needs root");
+  if (!is_new_kernel(machine)) return note("that needs Linux 6.9 or later");
+  if (patient.no_daemon.empty() && patient.daemon.value("probe_source", "seccomp") != "ebpf")
+    return note("that needs eBPF");
+  if (const std::string problem = machine.exec_events_problem(); !problem.empty())
+    return note("that needs fanotify: " + problem);
+  return {"seizing", Level::kFine, "commands that are started in a mount are cached", ""};
+}
+
 Finding space(const Machine& machine, const Patient& patient) {
   const Machine::Space space = machine.space(patient.dir);
   const std::string dir = printable(patient.dir);
@@ -141,6 +161,15 @@ Finding space(const Machine& machine, const Patient& patient) {
                                patient.min_free),
             "pcache gc --max-size 1G, or free some of the disk"};
   return {"space", Level::kFine, text, ""};
+}
+
+Finding settings(const Patient& patient) {
+  const size_t wrong = patient.wrong_settings.size();
+  if (wrong == 0) return {"settings", Level::kFine, "every line of them is understood", ""};
+  return {"settings", Level::kNote,
+          printable(patient.wrong_settings.front()) +
+              (wrong > 1 ? fmt::format(" (and {} more)", wrong - 1) : ""),
+          "mend it; `pcache config` shows what is in force"};
 }
 
 Finding daemon(const Patient& patient) {
@@ -181,9 +210,11 @@ const char* level_name(Level level) {
 
 std::vector<Finding> examine(const Machine& machine, const Patient& patient) {
   std::vector<Finding> found = {
-      fuse_device(machine),    fusermount(machine), allow_other(machine), passthrough(machine),
-      ptrace(machine),         tracer(machine),     seccomp(machine),     ebpf(machine, patient),
-      space(machine, patient), daemon(patient),     store(patient)};
+      fuse_device(machine),    fusermount(machine),    allow_other(machine),
+      passthrough(machine),    ptrace(machine),        tracer(machine),
+      seccomp(machine),        ebpf(machine, patient), seizing(machine, patient),
+      space(machine, patient), settings(patient),      daemon(patient),
+      store(patient)};
   for (const std::string& dir : machine.dead_mounts())
     found.push_back({"dead-mount", Level::kProblem,
                      printable(dir) + " is mounted, and its daemon is gone",

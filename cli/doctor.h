@@ -38,6 +38,7 @@ class Machine {
   virtual std::string find_program(const std::string& name) const = 0;  // "": it is not there
   virtual bool is_setuid_root(const std::string& path) const = 0;
   virtual bool has_user_notification() const = 0;
+  virtual std::string exec_events_problem() const = 0;    // of fanotify; "": they can be had
   virtual Space space(const std::string& dir) const = 0;  // of the nearest parent that exists
   virtual std::vector<std::string> dead_mounts() const = 0;
 };
@@ -52,13 +53,15 @@ class System : public Machine {
   std::string find_program(const std::string& name) const override;
   bool is_setuid_root(const std::string& path) const override;
   bool has_user_notification() const override;
+  std::string exec_events_problem() const override;
   Space space(const std::string& dir) const override;
   std::vector<std::string> dead_mounts() const override;
 };
 
 struct Patient {
-  std::string dir;        // PCACHE_DIR
-  double min_free = 5;    // percent
+  std::string dir;      // PCACHE_DIR
+  double min_free = 5;  // percent
+  std::vector<std::string> wrong_settings;
   std::string no_daemon;  // why none can be started; "": one runs
   Json daemon;            // its answer to `status`
 };

@@ -1,6 +1,7 @@
 // pcache doctor: what works here and what does not.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fanotify.h>
 #include <linux/seccomp.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -8,6 +9,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -54,6 +57,12 @@ bool System::is_setuid_root(const std::string& path) const {
   return ::stat(path.c_str(), &st) == 0 && st.st_uid == 0 && (st.st_mode & S_ISUID) != 0;
 }
 
+std::string System::exec_events_problem() const {
+  const UniqueFd group(static_cast<int>(
+      ::syscall(SYS_fanotify_init, FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY | O_CLOEXEC)));
+  return group ? "" : std::strerror(errno);
+}
+
 bool System::has_user_notification() const {
   uint32_t action = SECCOMP_RET_USER_NOTIF;
   return ::syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
@@ -98,15 +107,10 @@ void print_findings(const std::vector<Finding>& findings) {
     const Colour colour = finding.level == Finding::Level::kFine   ? Colour::kGreen
                           : finding.level == Finding::Level::kNote ? Colour::kYellow
                                                                    : Colour::kRed;
-    // Padded before it is painted: colours take no columns.
-    rows.push_back({paint(colour, fmt::format("{:<7}", level_name(finding.level))), finding.name,
-                    finding.text});
-    if (!finding.remedy.empty())
-      rows.push_back({paint(Colour::kNone, "       "), "", "remedy: " + finding.remedy});
+    rows.push_back({paint(colour, level_name(finding.level)), finding.name, finding.text});
+    if (!finding.remedy.empty()) rows.push_back({"", "", "remedy: " + finding.remedy});
   }
-  size_t names = 0;
-  for (const auto& row : rows) names = std::max(names, row[1].size());
-  for (const auto& row : rows) fmt::print("{}  {:<{}}  {}\n", row[0], row[1], names, row[2]);
+  fmt::print("{}", aligned(rows, "", wrap_width(STDOUT_FILENO)));
 }
 
 }  // namespace
@@ -116,7 +120,9 @@ int doctor_command(bool json) {
   if (!locations) return fail(locations.error().to_string());
   Patient patient;
   patient.dir = locations->dir;
-  patient.min_free = Settings::read(locations->dir, "").number("min_free");
+  const Settings settings = Settings::read(locations->dir, "");
+  patient.min_free = settings.number("min_free");
+  patient.wrong_settings = settings.problems();
   ask_daemon(*locations, &patient);
   const std::vector<Finding> findings = examine(System(), patient);
   const bool healthy = std::none_of(findings.begin(), findings.end(), [](const Finding& f) {

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/text.h"
 #include "cli/views/explain.h"
+#include "cli/views/overview.h"
 #include "cli/views/select.h"
 #include "cli/working_dir.h"
 
@@ -38,18 +39,58 @@ Result<RunView> choose_run(const Channel& channel, const ExplainArguments& argum
   return run;
 }
 
-void print_run(Explainer& explainer, const Json& chosen, const Wanted& wanted) {
+Json explain_all(Explainer& explainer, const Json& selected) {
+  Json out = Json::array();
+  for (const Json& execution : selected)
+    out.push_back(out.size() < kMostExplained ? explainer.explain(execution) : execution);
+  return out;
+}
+
+// What ran, in short; then how to ask for more.
+void print_overview(Explainer& explainer, Json selected) {
+  const size_t width = wrap_width(STDOUT_FILENO);
+  const Painter paint(STDOUT_FILENO);
+  const ProgramCounts covered = take_covered(&selected);
+  bool shortened = merge_alike(&selected);
+  Json explained = explain_all(explainer, selected);
+  const ProgramCounts fresh = take_new(&explained);
+  shortened = shorten_reasons(&explained) || shortened;
+  for (const Json& execution : explained) print_explained(paint, execution);
+  if (!fresh.empty())
+    fmt::print("{}",
+               aligned({{"ran, and recorded for the first time: " + listed(fresh)}}, "", width));
+  if (!covered.empty())
+    fmt::print("{}",
+               aligned({{"recorded with what started them, not by themselves: " + listed(covered)}},
+                       "", width));
+  if (shortened || !fresh.empty() || !covered.empty())
+    fmt::print("\n{}", paint(Colour::kDim,
+                             aligned({{"`pcache explain N` tells everything of the execution #N, "
+                                       "`pcache explain WORD` of those with this word"}},
+                                     "", width)));
+}
+
+void print_run(Explainer& explainer, const Json& selected, const Wanted& wanted) {
   const Painter paint(STDOUT_FILENO);
   const Json& report = explainer.run().report;
-  fmt::print("{}: {}\n  {}, {}, {} not cacheable; exit status {}, {}{}\n\n",
-             run_title(explainer.run()), command_text(report.value("command", Words()), 80),
-             counted(report.value("hits", uint64_t{0}), "hit", "hits"),
-             counted(report.value("misses", uint64_t{0}), "miss", "misses"),
-             report.value("uncacheable", uint64_t{0}), report.value("exit_status", 0),
-             format_seconds(report.value("wall_s", 0.0)),
-             report.contains("started_s") ? ", " + time_text(report.value("started_s", 0.0)) : "");
-  for (const Json& execution : chosen) print_explained(paint, execution);
-  if (!chosen.empty()) return;
+  const std::string title = run_title(explainer.run());
+  const size_t width = terminal_width(STDOUT_FILENO);
+  fmt::print("{}: {}\n", title,
+             command_text(report.value("command", Words()), width - title.size() - 2));
+  const std::string numbers = fmt::format(
+      "{}, {}, {} not cacheable; exit status {}, {}{}",
+      counted(report.value("hits", uint64_t{0}), "hit", "hits"),
+      counted(report.value("misses", uint64_t{0}), "miss", "misses"),
+      report.value("uncacheable", uint64_t{0}), report.value("exit_status", 0),
+      format_seconds(report.value("wall_s", 0.0)),
+      report.contains("started_s") ? ", " + time_text(report.value("started_s", 0.0)) : "");
+  fmt::print("{}\n", aligned({{numbers}}, "  ", wrap_width(STDOUT_FILENO)));
+  if (!selected.empty()) {
+    if (wanted.command.empty() && wanted.text.empty()) return print_overview(explainer, selected);
+    for (const Json& execution : explain_all(explainer, selected))
+      print_explained(paint, execution);
+    return;
+  }
   if (!wanted.command.empty()) {
     fmt::print("No run that is kept has this command: {}\n", command_text(wanted.command, 80));
   } else if (wanted.text.empty()) {
@@ -84,16 +125,13 @@ int explain_command(const ExplainArguments& arguments) {
   if (!run) return fail(run.error().to_string());
   const Json selected = select_executions(run->report, wanted);
   Explainer explainer(connection->channel, std::move(*run));
-  Json chosen = Json::array();
-  for (const Json& execution : selected)
-    chosen.push_back(chosen.size() < kMostExplained ? explainer.explain(execution) : execution);
   if (arguments.json) {
     const Json out = {{"run", explainer.run().number},
                       {"command", explainer.run().report.value("command", Words())},
-                      {"executions", chosen}};
+                      {"executions", explain_all(explainer, selected)}};
     fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
-    print_run(explainer, chosen, wanted);
+    print_run(explainer, selected, wanted);
   }
   return 0;
 }

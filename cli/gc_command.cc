@@ -3,6 +3,7 @@
 
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/progress.h"
 #include "cli/text.h"
 
 namespace pcache::cli {
@@ -25,7 +26,14 @@ int gc_command(const GcArguments& arguments) {
   if (!locations) return fail(locations.error().to_string());
   auto connection = connect_or_start(*locations);
   if (!connection) return fail(connection.error().to_string());
-  const auto answer = ask(connection->channel, request);
+  ProgressBar bar;
+  const auto answer = ask(connection->channel, request, [&](const Json& progress) {
+    const uint64_t done = progress.value("done", uint64_t{0});
+    const uint64_t total = progress.value("total", uint64_t{0});
+    bar.show(total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total),
+             fmt::format("{} of {}", done, counted(total, "entry", "entries")));
+  });
+  bar.clear();
   if (!answer) return fail(answer.error().to_string());
   Json out = answer->body;
   out.erase("ok");

@@ -86,7 +86,8 @@ std::string roff(const std::string& text) {
 void man_option(const CLI::Option* option) {
   std::vector<std::string> words;
   for (const std::string& word : words_of(option)) words.push_back("\\fB" + roff(word) + "\\fR");
-  const std::string value = takes_value(option) ? " \\fIVALUE\\fR" : "";
+  std::string value = option->get_type_name();
+  value = takes_value(option) ? " \\fI" + value.substr(0, value.find(':')) + "\\fR" : "";
   fmt::print(".TP\n{}{}\n{}\n", joined(words, ", "), value, roff(option->get_description()));
 }
 
@@ -137,7 +138,8 @@ void man(const CLI::App& app) {
       "XDG_CACHE_HOME or ~/.cache.\n.TP\n\\fBNO_COLOR\\fR\nNo colours.\n"
       ".SH FILES\n.TP\n\\fIPCACHE_DIR/store\\fR\nRecords and contents.\n"
       ".TP\n\\fIPCACHE_DIR/daemon.log\\fR\nThe daemon's log.\n"
-      ".SH EXIT STATUS\n\\fBrun\\fR and \\fBshell\\fR give the command's own; 125 where pcache "
+      ".SH EXIT STATUS\n\\fBrun\\fR, \\fBshell\\fR, \\fBcensus\\fR and \\fBtrace\\fR give the "
+      "command's own; 125 where pcache "
       "failed before it started, 126 where it is not executable, 127 where there is none. Other "
       "commands give 0, 1 where they failed or found something wrong, 2 for wrong usage.\n"
       ".SH SEE ALSO\n.BR pcached (8),\n.BR ccache (1),\n.BR make (1)\n");

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 
 #include "cli/client.h"
 #include "cli/commands.h"
@@ -29,8 +30,7 @@ struct Arguments {
   ConfigArguments config;
   GcArguments gc;
   VerifyArguments verify;
-  bool yes = false;
-  bool clear_json = false;
+  ClearArguments clear;
   bool status_json = false;
   bool doctor_json = false;
   std::string generate;
@@ -61,9 +61,8 @@ void add_run_options(CLI::App* command, RunArguments& run) {
   command->add_flag("--quiet", run.quiet, "no summary line at the end");
   command->add_flag("--disable", run.disable, "run the command without pcache");
   command->add_flag("--read-only", run.read_only, "hit, but record nothing");
-  CLI::Option* recache = command->add_flag("--recache", run.recache, "record, but never hit");
-  command->add_flag("--check", run.check, "run what would hit, and tell any difference")
-      ->excludes(recache);
+  command->add_flag("--recache", run.recache, "record, but never hit");
+  command->add_flag("--check", run.check, "run what would hit, and tell any difference");
   command->add_flag("--no-passthrough", run.no_passthrough, "copy contents through the daemon");
   command->add_flag("--pid-namespace", run.pid_namespace, "the same process ids each time");
 }
@@ -99,6 +98,21 @@ void add_questions(CLI::App& app, Arguments& a, std::vector<std::string>& for_he
     command->add_flag("--json", a.watch.json, "as JSON");
     command->add_option("CMD", for_help, "the command and its arguments");
   }
+}
+
+// What the values of options are called in --help and in the manual.
+void name_values(CLI::App& app) {
+  static const std::map<std::string, std::string> kNames = {
+      {"root", "DIR"},      {"report", "FILE"},     {"log-file", "FILE"},   {"log", "FILE"},
+      {"output", "FILE"},   {"run", "N"},           {"log-level", "LEVEL"}, {"format", "FORMAT"},
+      {"max-size", "SIZE"}, {"older-than", "TIME"}, {"sample", "PART"}};
+  for (CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
+    if (option->get_items_expected_max() == 0) continue;
+    const auto name =
+        option->get_lnames().empty() ? kNames.end() : kNames.find(option->get_lnames().front());
+    option->type_name(name == kNames.end() ? "" : name->second);
+  }
+  for (CLI::App* command : app.get_subcommands({})) name_values(*command);
 }
 
 bool takes_value(const std::string& option) {
@@ -181,9 +195,36 @@ int not_expected(const CLI::App& app, const std::string& word, int status) {
       status);
 }
 
+// What else is wrong with the words: a value that is missing or of no sense.
+int wrong_words(const CLI::App& app, const CLI::ParseError& error, int status) {
+  const std::vector<CLI::App*> parsed = app.get_subcommands();
+  if (parsed.empty() && error.get_name() == "RequiredError") {
+    std::string all;
+    for (const std::string& name : command_names(app)) all += (all.empty() ? "" : ", ") + name;
+    return fail("say what to do, like `pcache run -- make`; there are: " + all, status);
+  }
+  const std::string speaker = parsed.empty() ? "pcache" : "pcache " + parsed.front()->get_name();
+  return fail(fmt::format("{}: {} (see `{} --help`)", speaker, error.what(), speaker), status);
+}
+
+// `pcache help`, `pcache help CMD`, `pcache version`: what many other programs have.
+std::vector<char*> with_usual_words(int argc, char** argv) {
+  static char help[] = "--help", version[] = "--version";
+  std::vector<char*> words(argv, argv + argc);
+  const std::string_view verb = argc > 1 ? argv[1] : "";
+  if (verb == "version" && argc == 2) words[1] = version;
+  if (verb == "help" && argc == 2) words[1] = help;
+  if (verb == "help" && argc == 3) {
+    words[1] = argv[2];
+    words[2] = help;
+  }
+  return words;
+}
+
 int parse_and_run(int argc, char** argv) {
   Arguments a;
   CLI::App app{"pcache: never runs a command twice whose inputs are unchanged"};
+  app.name("pcache");  // whatever path it was called by
   app.set_version_flag("--version", "pcache " PCACHE_VERSION);
   app.require_subcommand(1);
   app.add_option("--log-level", a.log_level, "what the daemon's log holds from now on")
@@ -220,12 +261,17 @@ int parse_and_run(int argc, char** argv) {
   app.add_subcommand("doctor", "What works here and what does not, and what mends it")
       ->add_flag("--json", a.doctor_json, "as JSON");
   CLI::App* clear = app.add_subcommand("clear", "Forget all records");
-  clear->add_flag("--yes", a.yes, "do not ask");
-  clear->add_flag("--json", a.clear_json, "as JSON");
+  clear->add_flag("--yes", a.clear.yes, "do not ask");
+  clear->add_flag("--all", a.clear.all, "unmount everything, end the daemon, remove its files");
+  clear->add_flag("--json", a.clear.json, "as JSON");
 
   CLI::App* generate = app.add_subcommand("generate", "The man page and completions")->group("");
   generate->add_option("WHAT", a.generate, "man, bash, zsh or fish")->required();
   for (CLI::App* subcommand : app.get_subcommands({})) subcommand->fallthrough();
+  name_values(app);
+  app.footer(
+      "Begin with `pcache run -- make`; ask `pcache explain` why something ran again, and\n"
+      "`pcache COMMAND --help` about a command. All of it: pcache(1).");
   const int at = subcommand_begin(argc, argv);
   const std::string_view verb = at < argc ? argv[at] : "";
   if (!verb.empty() && !is_command(app, std::string(verb)))
@@ -253,11 +299,14 @@ int parse_and_run(int argc, char** argv) {
     if (words.empty()) return fail(error.what(), status);
     return not_expected(app, option != words.end() ? *option : words.front(), status);
   } catch (const CLI::ParseError& error) {
-    const int status = app.exit(error);
-    return status == 0 ? 0 : is_job ? kPcacheFailed : kUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return wrong_words(app, error, is_job ? kPcacheFailed : kUsage);
   }
   if (const auto set = set_log_options(a.log_level, a.log_file); !set)
     return fail(set.error().to_string(), is_job ? kPcacheFailed : 1);
+  if (is_job && a.run.recache && a.run.check)
+    return fail("--check runs what would hit, and with --recache nothing would: give one of them",
+                kPcacheFailed);
   if (run->parsed()) {
     if (a.run.command.empty()) {
       return fail("no command: say `pcache run -- CMD [ARG...]`", kPcacheFailed);
@@ -283,7 +332,7 @@ int parse_and_run(int argc, char** argv) {
   if (verify->parsed()) return verify_command(a.verify);
   if (app.got_subcommand("doctor")) return doctor_command(a.doctor_json);
   if (config->parsed()) return config_command(a.config);
-  return clear_command(a.yes, a.clear_json);
+  return clear_command(a.clear);
 }
 
 }  // namespace
@@ -291,7 +340,9 @@ int parse_and_run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return pcache::cli::parse_and_run(argc, argv);
+    std::vector<char*> words = pcache::cli::with_usual_words(argc, argv);
+    words.push_back(nullptr);
+    return pcache::cli::parse_and_run(argc, words.data());
   } catch (const std::exception& error) {
     return pcache::cli::fail(error.what(), pcache::cli::kPcacheFailed);
   }

@@ -29,7 +29,9 @@ void print_mounts(const Json& mounts) {
         pending == 0 ? "nothing to write"
                      : fmt::format("{} to write ({})", counted(pending, "file", "files"),
                                    format_bytes(mount.value("served_bytes_pending", uint64_t{0}))));
-    if (mount.value("temporary", false)) row.emplace_back("until its commands end");
+    row.emplace_back(mount.value("temporary", false) ? "until its commands end"
+                     : mount.value("seizes", false)  ? "caches what is started in it"
+                                                     : "caches under `pcache run`");
     rows.push_back(std::move(row));
   }
   fmt::print("Mounts:\n{}", aligned(rows, "  "));
@@ -82,6 +84,9 @@ int status_command(bool json) {
   if (!problem.empty()) {
     rows.push_back({"", paint(Colour::kRed, "unusable, commands run uncached: ") + problem});
   }
+  if (const auto late = state.value("seized_too_late", uint64_t{0}); late > 0)
+    rows.push_back({"Seizing", counted(late, "command", "commands") +
+                                   " could not be seized in time, and ran uncached"});
   rows.push_back({"Log", printable(locations->log())});
   fmt::print("{}", aligned(rows, ""));
   print_mounts(state.value("mounts", Json::array()));

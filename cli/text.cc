@@ -12,10 +12,39 @@
 namespace pcache::cli {
 namespace {
 
-// Columns a UTF-8 text takes, counting each code point as one.
+// Columns a UTF-8 text takes, counting each code point as one, and colours (ESC [ ... m) as none.
 size_t columns(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  size_t count = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\033') {
+      i = std::min(text.find('m', i), text.size());
+    } else if ((text[i] & 0xC0) != 0x80) {
+      ++count;
+    }
+  }
+  return count;
+}
+
+// Words of `text` as lines of `width` columns; those after the first are led by `begin` blanks.
+std::string broken(const std::string& text, size_t width, size_t begin) {
+  std::string out;
+  size_t used = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(' ', at), text.size());
+    const std::string_view word(text.data() + at, end - at);
+    const size_t needed = columns(word);
+    if (used > 0 && used + 1 + needed > width) {
+      out += '\n' + std::string(begin, ' ');
+      used = 0;
+    } else if (at > 0) {
+      out += ' ';
+      ++used;
+    }
+    out += word;
+    used += needed;
+    at = end + 1;
+  }
+  return out;
 }
 
 }  // namespace
@@ -140,22 +169,44 @@ size_t terminal_width(int fd) {
   return 100;
 }
 
-std::string aligned(const std::vector<std::vector<std::string>>& rows, const std::string& indent) {
+size_t wrap_width(int fd) { return ::isatty(fd) == 1 ? terminal_width(fd) : 0; }
+
+std::vector<std::string> aligned_rows(const std::vector<std::vector<std::string>>& rows,
+                                      const std::string& indent, size_t width) {
+  constexpr size_t kNarrowest = 24;  // of what is broken into lines
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns(row[i]));
   }
-  std::string out;
+  std::vector<std::string> out;
   for (const auto& row : rows) {
     std::string line = indent;
-    for (size_t i = 0; i < row.size(); ++i) {
+    for (size_t i = 0; i + 1 < row.size(); ++i) {
       line += row[i];
-      if (i + 1 < row.size()) line.append(widths[i] - columns(row[i]) + 2, ' ');
+      line.append(widths[i] - columns(row[i]) + 2, ' ');
+    }
+    const std::string& last = row.empty() ? std::string() : row.back();
+    const size_t begin = columns(line);
+    if (width == 0 || begin + columns(last) <= width) {
+      line += last;
+    } else if (begin + kNarrowest <= width) {
+      line += broken(last, width - begin, begin);
+    } else {
+      line.erase(line.find_last_not_of(' ') + 1);
+      const size_t hang = std::min(indent.size() + 4, width / 2);
+      line += '\n' + std::string(hang, ' ') + broken(last, width - hang, hang);
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    out += line + '\n';
+    out.push_back(line + '\n');
   }
+  return out;
+}
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows, const std::string& indent,
+                    size_t width) {
+  std::string out;
+  for (const std::string& row : aligned_rows(rows, indent, width)) out += row;
   return out;
 }
 

@@ -39,7 +39,16 @@ class Painter {
 
 size_t terminal_width(int fd);  // 100 when it is no terminal
 
-// Prints rows with columns aligned two blanks apart; trailing blanks are dropped.
-std::string aligned(const std::vector<std::vector<std::string>>& rows, const std::string& indent);
+// Where long lines are to be broken: at the terminal's width; 0, nowhere, when it is no terminal.
+size_t wrap_width(int fd);
+
+// Rows with columns aligned two blanks apart; trailing blanks are dropped. Where a row is wider
+// than `width` (0: no matter how wide) its last column goes on in the next line, below its
+// beginning.
+std::string aligned(const std::vector<std::vector<std::string>>& rows, const std::string& indent,
+                    size_t width = 0);
+// The same, row by row, each with its newlines.
+std::vector<std::string> aligned_rows(const std::vector<std::vector<std::string>>& rows,
+                                      const std::string& indent, size_t width = 0);
 
 }  // namespace pcache::cli

@@ -18,25 +18,28 @@ namespace {
 // What was done, as it happens to people or at the end as JSON.
 class Told {
  public:
-  explicit Told(bool json) : json_(json) {}
+  explicit Told(const UmountArguments& arguments)
+      : json_(arguments.json), silent_(arguments.silent) {}
   void unmounted(const std::string& dir) { tell("unmounted", dir, "Unmounted {}.\n"); }
   void cleared(const std::string& dir) { tell("cleared", dir, "Cleared the dead mount {}.\n"); }
   void stopped() {
     all_["daemon_stopped"] = true;
-    if (!json_) fmt::print("Stopped the daemon.\n");
+    say("Stopped the daemon.\n");
   }
   int end(int status) const {
     if (json_) fmt::print("{}\n", all_.dump(2, ' ', false, Json::error_handler_t::replace));
     return status;
   }
-  bool json() const { return json_; }
+  void say(const std::string& text) const {
+    if (!json_ && !silent_) fmt::print("{}", text);
+  }
 
  private:
   void tell(const char* what, const std::string& dir, const char* text) {
     all_[what].push_back(dir);
-    if (!json_) fmt::print(fmt::runtime(text), printable(dir));
+    say(fmt::format(fmt::runtime(text), printable(dir)));
   }
-  const bool json_;
+  const bool json_, silent_;
   Json all_ = {{"unmounted", Json::array()}, {"cleared", Json::array()}, {"daemon_stopped", false}};
 };
 
@@ -88,9 +91,10 @@ int unmount_all(Told& told, const Locations& locations, bool lazy) {
     // Who has the notes of what was being written there can mend it.
     if (::access(locations.unfinished(mount.dir).c_str(), F_OK) == 0) {
       dead.push_back(mount.dir);
-    } else if (!told.json()) {
-      fmt::print("{} is the dead mount of another PCACHE_DIR: `pcache umount DIR` clears it.\n",
-                 printable(mount.dir));
+    } else {
+      told.say(fmt::format(
+          "{} is the dead mount of another PCACHE_DIR: `pcache umount DIR` clears it.\n",
+          printable(mount.dir)));
     }
   }
   int status = 0;
@@ -104,7 +108,7 @@ int unmount_all(Told& told, const Locations& locations, bool lazy) {
   auto connection = connect_running(locations);
   if (!connection) return fail(connection.error().to_string());
   if (!*connection) {
-    if (dead.empty() && !told.json()) fmt::print("Nothing is mounted and no daemon runs.\n");
+    if (dead.empty()) told.say("Nothing is mounted and no daemon runs.\n");
     return status;
   }
   const Channel& channel = (*connection)->channel;
@@ -132,8 +136,11 @@ int unmount_all(Told& told, const Locations& locations, bool lazy) {
 int umount_command(const UmountArguments& arguments) {
   const auto locations = Locations::find();
   if (!locations) return fail(locations.error().to_string());
-  Told told(arguments.json);
-  if (arguments.all) return told.end(unmount_all(told, *locations, arguments.lazy));
+  Told told(arguments);
+  if (arguments.all) {
+    if (::chdir("/") != 0) return fail("cannot change to /");  // or this process keeps one busy
+    return told.end(unmount_all(told, *locations, arguments.lazy));
+  }
 
   // By name first: what is asked for may be dead, and then nothing in it answers.
   const auto mount = pcache_mount_of(absolute_path(arguments.dir));

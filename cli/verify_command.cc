@@ -44,7 +44,7 @@ void print_found(const Json& found) {
     }
     rows.push_back({entry.value("what", ""), entry.value("name", ""), entry.value("why", "")});
   }
-  fmt::print("{}", aligned(rows, "  "));
+  fmt::print("{}", aligned(rows, "  ", wrap_width(STDOUT_FILENO)));
 }
 
 }  // namespace

@@ -55,7 +55,9 @@ Result<void> StoreImpl::survey(const EvictOptions& options, Survey* out) {
   const uint64_t database = db_->disk_bytes();
   uint64_t bytes = options.max_bytes == 0 ? 0 : std::min(database, options.max_bytes);
   bool full = false;
+  uint64_t looked_at = 0;
   for (Survey::Entry& entry : entries) {
+    if (options.progress) options.progress(++looked_at, entries.size());
     full = full || entry.used_ns < options.used_before_ns;
     Result<std::shared_ptr<const Record>> known = record(entry.candidate.strong);
     const bool chosen = known && options.chosen && options.chosen(**known);

@@ -107,8 +107,14 @@ std::string replaced_text(const FactValue& v) {
   if (absent(v.err)) return "absent";
   if (v.err != 0) return std::strerror(v.err);
   if (v.text == "own") return fmt::format("an earlier run's output (mode {:04o})", v.mode & 07777);
-  if (v.text == "replaceable") return "replaceable";
+  if (v.text == "replaceable") return "a file with the usual mode and owner";
   return std::string(kind_text(v.mode)) + " that no earlier run left there";
+}
+
+std::string replaced_detail(const FactValue& before, const FactValue& now) {
+  const std::string was = replaced_text(before), is = replaced_text(now);
+  if (was == is) return "another one is there than then: " + is;
+  return fmt::format("was {}, is {} now", was, is);
 }
 
 std::string stream_detail(const FactKey& key, const FactValue& before, const FactValue& now) {
@@ -149,8 +155,7 @@ Reason difference(const FactKey& key, const FactValue& before, const FactValue& 
   const std::string& path = key.path.text;
   switch (key.kind) {
     case FactKind::kReplaced:
-      return {"output-changed", path,
-              fmt::format("was {}, is {} now", replaced_text(before), replaced_text(now))};
+      return {"output-changed", path, replaced_detail(before, now)};
     case FactKind::kTerminal:
       return {"terminal-changed", path,
               fmt::format("descriptor {} {} a terminal now", key.param,

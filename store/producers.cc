@@ -3,7 +3,8 @@
 // Two kinds of entries in one column family: "p" root NUL path says who left a path last, in one
 // checkout, by running or by a hit; "m" path NUL D(contents) names the innermost command that ever
 // left these contents there, in any. Of commands inside each other the inner one ends first, and
-// what it notes while the outer one runs stays.
+// what it notes while the outer one runs stays. An inner one that hit put no record then, but it
+// noted who left the path: a make that runs again does not take over what its compilers had made.
 #include "store/codec.h"
 #include "store/store_impl.h"
 
@@ -35,8 +36,24 @@ void StoreImpl::note_output(const std::string& root, const std::string& path, co
                             bool hit, int64_t began_ns) {
   std::string key = producer_key(root, path);
   const std::optional<std::string> known = read_behind(Column::kOutput, key);
-  if (known && known->size() == kProducerBytes && noted_ns(*known) >= began_ns) return;
+  if (known && known->size() == kProducerBytes && noted_ns(*known) >= began_ns) {
+    const auto inner = Digest::from_bytes(std::string_view(*known).substr(0, 16));
+    if (!hit && inner && *inner != strong) keep_maker(path, *inner, strong);
+    return;
+  }
   write_later(Column::kOutput, std::move(key), encode(strong, realtime_ns()) + (hit ? '\1' : '\0'));
+}
+
+// What `inner` left at `path` is noted as made by `outer`, around it: it is made by `inner`.
+void StoreImpl::keep_maker(const std::string& path, const Digest& inner, const Digest& outer) {
+  const Result<std::shared_ptr<const Record>> left = record(inner);
+  if (!left) return;
+  for (const Effect& effect : (*left)->effects) {
+    if (effect.path.text != path || effect.kind != EffectKind::kFile || effect.blob.empty())
+      continue;
+    if (maker(path, effect.blob) == outer)
+      write_later(Column::kOutput, maker_key(path, effect.blob), encode(inner, realtime_ns()));
+  }
 }
 
 std::optional<Producer> StoreImpl::producer(const std::string& root, const std::string& path) {
@@ -58,9 +75,12 @@ void StoreImpl::add_makers(const Record& record, Batch* batch) {
   for (const Effect& effect : record.effects) {
     if (effect.kind != EffectKind::kFile || effect.blob.empty()) continue;
     std::string key = maker_key(effect.path.text, effect.blob);
-    const Result<std::optional<std::string>> known = db_->get(Column::kOutput, key);
-    if (known && *known && (*known)->size() == kMakerBytes && noted_ns(**known) >= began_ns)
-      continue;
+    const std::optional<std::string> known = read_behind(Column::kOutput, key);
+    if (known && known->size() == kMakerBytes && noted_ns(*known) >= began_ns) continue;
+    {
+      const std::lock_guard lock(behind_mutex_);
+      behind_.erase({Column::kOutput, key});
+    }
     batch->put(Column::kOutput, std::move(key), encode(record.strong, record.created_ns));
   }
 }

@@ -94,6 +94,8 @@ struct EvictOptions {
   int64_t used_before_ns = 0;  // and what was last used before then (CLOCK_REALTIME); 0: nothing
   std::function<bool(const Record&)> chosen;  // and what this chooses, whenever it was used
   bool dry_run = false;                       // only count
+  // Records looked at, and how many there are: most of the work. No lock is held that others need.
+  std::function<void(uint64_t, uint64_t)> progress;
 };
 
 struct Evicted {

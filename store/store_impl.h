@@ -91,6 +91,7 @@ class StoreImpl : public Store, private BlobNotes {
 
   // producers.cc
   void add_makers(const Record& record, Batch* batch);
+  void keep_maker(const std::string& path, const Digest& inner, const Digest& outer);
   Result<void> drop_producers(const std::unordered_set<Digest, DigestHash>& gone, Batch* batch);
 
   // eviction.cc

@@ -25,19 +25,28 @@ bool has_letter(const std::string& option, std::string_view letters) {
          option.find_first_of(letters) != std::string::npos;
 }
 
+// A shell's option whose value is the next word: -o vi, +o zle, -eo pipefail, --rcfile FILE.
+bool takes_value(const std::string& option) {
+  if (option == "--rcfile" || option == "--init-file") return true;
+  return option.size() > 1 && option[1] != '-' && (option.back() == 'o' || option.back() == 'O') &&
+         !has_letter(option, "c");
+}
+
 }  // namespace
 
 bool is_interactive(const std::string& image, const std::vector<std::string>& argv,
                     bool stdin_is_terminal) {
   if (!is_interpreter(image) || argv.empty()) return false;
   if (argv[0].starts_with('-')) return true;  // a login shell
+  const bool shell = store::is_shell(image);
   for (size_t i = 1; i < argv.size(); ++i) {
     const std::string& word = argv[i];
-    if (!word.starts_with('-')) return false;  // a script
+    if (!word.starts_with('-') && !(shell && word.starts_with('+'))) return false;  // a script
     if (word == "-i" || word == "--interactive" || word == "--login") return true;
-    if (has_letter(word, "ce") || word == "-m" || word == "-r" || word == "--eval" ||
-        word == "--version" || word == "--help")
+    if (word == "--version" || word == "--help" || has_letter(word, shell ? "c" : "ce"))
       return false;
+    if (shell && takes_value(word)) ++i;
+    if (!shell && (word == "-m" || word == "-r" || word == "--eval")) return false;
   }
   return stdin_is_terminal;
 }

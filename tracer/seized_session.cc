@@ -37,6 +37,19 @@ void let_go(pid_t process) {
   ::ptrace(PTRACE_DETACH, process, nullptr, static_cast<uintptr_t>(signal ? WSTOPSIG(status) : 0));
 }
 
+bool pass_signals(pid_t process) {
+  int status = 0;
+  while (::waitpid(process, &status, __WALL | WNOHANG) == process) {
+    if (!WIFSTOPPED(status)) return false;
+    if (status >> 16 == PTRACE_EVENT_STOP) {  // SIGSTOP, SIGTSTP: until SIGCONT
+      ::ptrace(PTRACE_LISTEN, process, nullptr, nullptr);
+    } else {
+      ::ptrace(PTRACE_CONT, process, nullptr, static_cast<uintptr_t>(WSTOPSIG(status)));
+    }
+  }
+  return true;
+}
+
 namespace {
 
 // The first stop of a process that was seized in its exec: whether it is that of its new program.

@@ -109,10 +109,7 @@ Result<void> TracedSession::run(pid_t client, const std::function<Result<UniqueF
   for (const OpenFd& open : open_fds(Tid{client})) leaked_.insert(open.link);
   Result<UniqueFd> listener = seized();
   if (!listener) {
-    int status = 0;
-    if (::ptrace(PTRACE_INTERRUPT, client, nullptr, nullptr) == 0 &&
-        ::waitpid(client, &status, __WALL) == client && WIFSTOPPED(status))
-      ::ptrace(PTRACE_DETACH, client, nullptr, nullptr);
+    let_go(client);
     return tl::make_unexpected(std::move(listener).error());
   }
   begin(client, std::make_unique<SeccompSource>(std::move(*listener), sink()));

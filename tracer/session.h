@@ -129,6 +129,9 @@ Result<void> seize_held(pid_t process);
 // Waits until the process stops, for a moment at most, and detaches from it. On the thread that has
 // seized it.
 void let_go(pid_t process);
+// Hands on what the one that this thread has seized was sent (Ctrl-C), until its session's own loop
+// does so. False: it has ended.
+bool pass_signals(pid_t process);
 
 class Session {
  public:

@@ -101,7 +101,7 @@ Json Server::answer(const Message& request, Channel& channel, pid_t peer) {
   if (op == "stats") return stats(request);
   if (op == "last_run") return last_run();
   if (op == "clear") return clear();
-  if (op == "gc") return gc(request);
+  if (op == "gc") return gc(request, channel);
   if (op == "verify") return verify(request, channel);
   if (op == "stop") return may_stop();
   if (is_query(op)) {
@@ -229,6 +229,7 @@ Json Server::status() {
           {"settings", settings},
           {"store", locations_.store()},
           {"store_problem", store_.problem()},
+          {"seized_too_late", seizer_.late()},
           {"mounts", mounts},
           {"sessions", sessions}};
 }
@@ -309,7 +310,7 @@ Json Server::clear() {
   return {{"ok", true}, {"freed_bytes", *freed}};
 }
 
-Json Server::gc(const Message& request) {
+Json Server::gc(const Message& request, Channel& channel) {
   const auto store = store_.get();
   if (!store) return refusal("the cache is unusable: " + store_.problem());
   store::EvictOptions options;
@@ -320,6 +321,12 @@ Json Server::gc(const Message& request) {
     options.max_bytes = std::max<uint64_t>(1, options.max_bytes);
   if (const double age_s = request.body.value("older_than_s", -1.0); age_s >= 0)
     options.used_before_ns = store::realtime_ns() - static_cast<int64_t>(age_s * 1e9);
+  auto next = Clock::now();
+  options.progress = [&](uint64_t done, uint64_t total) {
+    if (Clock::now() < next) return;
+    next = Clock::now() + kProgressPause;
+    (void)channel.send({{"progress", {{"done", done}, {"total", total}}}});
+  };
   const auto evicted = store->evict(options);
   if (!evicted) return refusal(evicted.error().to_string());
   if (!options.dry_run)

@@ -1,6 +1,7 @@
 #include "cli/daemon/run_handler.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 
 #include <functional>
@@ -17,6 +18,7 @@ namespace pcache::cli {
 namespace {
 
 constexpr int kFilterTimeoutMs = 5000;
+constexpr int kSignalPauseMs = 20;
 
 bool flag_of(const Json& settings, const char* name) {
   const auto found = settings.find(name);
@@ -108,6 +110,16 @@ Result<UniqueFd> Run::ask_for_filter() {
                                                            : tracer::FilterKind::kAlone));
   const std::vector<uint8_t> bytes(program.begin(), program.end());
   PCACHE_TRY(channel_->send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
+  // It is traced already, so that what Ctrl-C sends it comes to us, and it waits for us to hand it
+  // on.
+  for (int left_ms = kFilterTimeoutMs; left_ms > 0; left_ms -= kSignalPauseMs) {
+    struct pollfd readable {
+      channel_->fd(), POLLIN, 0
+    };
+    if (::poll(&readable, 1, kSignalPauseMs) != 0) break;
+    if (!tracer::pass_signals(client_))
+      return make_error(ErrorKind::kNotFound, "it was ended by a signal before it began");
+  }
   PCACHE_ASSIGN(Message answer, channel_->receive(kFilterTimeoutMs));
   if (!answer.flag("ok")) return make_error(ErrorKind::kUnsupported, answer.text("error"));
   if (answer.fds.size() != 1) return make_error(ErrorKind::kInvalid, "no listener came");

@@ -254,6 +254,7 @@ int Seizer::answer_late() {
     Held::State waiting = Held::State::kWaiting;
     if (held->state.compare_exchange_strong(waiting, Held::State::kLate)) {
       log_at(LogLevel::kInfo, "a command could not be seized in time and runs uncached");
+      ++late_;
       answer(*held);
     }
     return true;

@@ -13,6 +13,8 @@
 
 #include <sys/types.h>
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -52,6 +54,8 @@ class Seizer {
                      const std::string& path);
   void forget(const std::string& mount);
   bool watches(const std::string& mount);
+  // Commands that could not be seized in time, and ran uncached.
+  uint64_t late() const { return late_; }
   // Nothing is seized from now on.
   void stop();
 
@@ -67,6 +71,7 @@ class Seizer {
 
   const Callbacks callbacks_;
   UniqueFd group_, stop_;
+  std::atomic<uint64_t> late_{0};
   std::thread thread_;
   std::vector<std::shared_ptr<Held>> held_;  // of the loop's thread
 

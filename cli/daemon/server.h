@@ -60,7 +60,7 @@ class Server {
   Json stats(const Message& request);
   Json last_run();
   Json clear();
-  Json gc(const Message& request);
+  Json gc(const Message& request, Channel& channel);
   Json verify(const Message& request, Channel& channel);
   Json may_stop();
   void stop(const Channel& channel);

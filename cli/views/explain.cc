@@ -136,9 +136,15 @@ Json Explainer::explain(const Json& execution) {
 
 void print_explained(const Painter& paint, const Json& execution) {
   const std::string outcome = execution.value("outcome", "");
-  fmt::print("{}: {}  {}\n", outcome_text(paint, outcome),
-             command_text(execution.value("argv", Words()), terminal_width(STDOUT_FILENO) - 22),
-             paint(Colour::kDim, fmt::format("#{}", execution.value("id", 0))));
+  std::string number = fmt::format("#{}", execution.value("id", 0));
+  if (const auto more = execution.value("alike", uint64_t{0}); more > 0)
+    number += fmt::format(" and {} more for the same reasons", more);
+  const size_t taken = outcome.size() + number.size() + 6;
+  const size_t width = terminal_width(STDOUT_FILENO);
+  fmt::print(
+      "{}: {}  {}\n", outcome_text(paint, outcome),
+      command_text(execution.value("argv", Words()), width > taken + 24 ? width - taken : 24),
+      paint(Colour::kDim, number));
   if (outcome == "hit") {
     const double made = execution.value("record_made_s", 0.0);
     fmt::print("    nothing ran: {}, saved {}\n",
@@ -147,23 +153,29 @@ void print_explained(const Painter& paint, const Json& execution) {
     return;
   }
   std::vector<std::vector<std::string>> rows;
-  const Json reasons = execution.value("reasons", Json::array());
-  for (const Json& reason : reasons)
-    rows.push_back({reason.value("code", ""), printable(reason.value("path", "")),
-                    printable(reason.value("detail", ""))});
+  // A path that was looked for in two ways is one reason to a person.
+  Json reasons = Json::array();
+  for (const Json& reason : execution.value("reasons", Json::array()))
+    if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end())
+      reasons.push_back(reason);
+  for (const Json& reason : reasons) {
+    std::string path = printable(reason.value("path", ""));
+    std::string detail = printable(reason.value("detail", ""));
+    if (const auto more = reason.value("and", uint64_t{0}); more > 0)
+      (path.empty() ? detail : path) += fmt::format(" and {} more", more);
+    rows.push_back({reason.value("code", ""), path, detail});
+  }
   if (rows.empty()) rows.push_back({"no reason was recorded"});
-  const std::string table = aligned(rows, "    ");
-  size_t begin = 0;
+  const size_t wrap = wrap_width(STDOUT_FILENO);
+  const std::vector<std::string> table = aligned_rows(rows, "    ", wrap);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const size_t end = table.find('\n', begin) + 1;
-    fmt::print("{}", table.substr(begin, end - begin));
-    begin = end;
+    fmt::print("{}", table[i]);
     if (i >= reasons.size()) break;
     print_diff(paint, reasons[i].value("diff", Json::array()));
     const std::string remedy = reasons[i].value("remedy", "");
     if (!remedy.empty() && (i + 1 == reasons.size() ||
                             reasons[i + 1].value("code", "") != reasons[i].value("code", "")))
-      fmt::print("      {}\n", paint(Colour::kDim, "-> " + remedy));
+      fmt::print("{}", aligned({{paint(Colour::kDim, "-> " + remedy)}}, "      ", wrap));
   }
   if (execution.contains("compared_with"))
     fmt::print("    compared with what was recorded {}\n",
@@ -199,7 +211,7 @@ void print_reason_codes(const Painter& paint) {
       rows.push_back({std::string(row.code), std::string(row.meaning)});
       if (!row.remedy.empty()) rows.push_back({"", "-> " + std::string(row.remedy)});
     }
-    fmt::print("{}", aligned(rows, "  "));
+    fmt::print("{}", aligned(rows, "  ", wrap_width(STDOUT_FILENO)));
   }
 }
 

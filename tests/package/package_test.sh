@@ -14,6 +14,7 @@ fail() { failures=$((failures + 1)); echo "FAILED: $*"; }
 clean_up() {
   cd /
   [ -x "$work/root/usr/bin/pcache" ] && timeout 30 "$work/root/usr/bin/pcache" umount --all > /dev/null
+  if mountpoint -q "$work/project"; then umount -l "$work/project"; fi
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -48,7 +49,7 @@ wrong=$(grep -v ' \./\(usr/.*\)\?$' <<< "$contents")
 mkdir -p "$work"/root/var/lib/dpkg/{info,updates,triggers}
 touch "$work/root/var/lib/dpkg/status"
 if [ "$(id -u)" = 0 ]; then
-  dpkg --root="$work/root" --force-depends -i "$package" > "$work/log" 2>&1 || fail "dpkg -i: $(cat "$work/log")"
+  dpkg --root="$work/root" --force-depends,script-chrootless -i "$package" > "$work/log" 2>&1 || fail "dpkg -i: $(cat "$work/log")"
 else
   dpkg-deb -x "$package" "$work/root"
 fi
@@ -66,8 +67,12 @@ if [ -w /dev/fuse ]; then
   done
   exe=$(readlink "/proc/$(head -1 "$HOME/.cache/pcache/daemon.pid")/exe")
   [ "$exe" = "$work/root/usr/bin/pcached" ] || fail "another daemon: $exe"
-  timeout 60 pcache umount --all > /dev/null || fail "umount --all"
+  timeout 60 pcache clear --all --yes > /dev/null || fail "clear --all"
+  [ ! -e "$HOME/.cache/pcache" ] || fail "clear --all left $(find "$HOME/.cache/pcache")"
+  pcache mount --no-seize > /dev/null || fail "mount"
+  daemon=$(head -1 "$HOME/.cache/pcache/daemon.pid")
 else
+  daemon=
   echo '/dev/fuse cannot be opened here: it is not run'
 fi
 if command -v man > /dev/null; then
@@ -77,7 +82,11 @@ fi
 
 # --- removed ---
 if [ "$(id -u)" = 0 ]; then
-  dpkg --root="$work/root" -P pcache > "$work/log" 2>&1 || fail "dpkg -P: $(cat "$work/log")"
+  cd /
+  # Its prerm, which would need a shell in that tree, is run in this one.
+  dpkg --root="$work/root" --force-script-chrootless -P pcache > "$work/log" 2>&1 || fail "dpkg -P: $(cat "$work/log")"
+  [ -z "$daemon" ] || ! readlink "/proc/$daemon/exe" > /dev/null || fail "the daemon goes on"
+  ! grep -qF " $work/project " /proc/self/mountinfo || fail "the project is still mounted"
   left=$(find "$work/root" -name '*pcache*' ! -path '*/var/lib/dpkg/*')
   [ -z "$left" ] || fail "left: $left"
 fi

@@ -1,11 +1,14 @@
 """What docs/examples.md shows."""
+import json
 import os
+import re
 import shutil
 import subprocess
 
 from harness import scenario
 from harness.registry import Skip
 
+PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "docs", "examples.md")
 SOURCES = {"main.c": '#include "f.h"\nint main(void) { return f(); }\n', "f.c": '#include "f.h"\nint f(void) { return 0; }\n',
            "f.h": "int f(void);\n"}
 MAKEFILE = "prog: main.o f.o\n\tcc -o prog main.o f.o\nmain.o: main.c f.h\nf.o: f.c f.h\n"
@@ -17,6 +20,47 @@ def _checkout(t):
         shutil.rmtree(side)
         os.mkdir(side)
     t.write_all({**SOURCES, "Makefile": MAKEFILE})
+
+
+def _blocks(language):
+    with open(PAGE, encoding="utf-8") as f:
+        return re.findall(rf"```{language}\n(.*?)```", f.read(), re.S)
+
+
+@scenario(users=("root",))
+def examples_can_be_read(t):
+    """What the page shows is JSON, YAML, shell and make, and names commands and options that there are."""
+    if not os.path.exists(PAGE):
+        raise Skip("docs/examples.md is not beside the tests")
+    devcontainer = [json.loads(block) for block in _blocks("json")]
+    t.equal([d["containerEnv"]["PCACHE_DIR"] for d in devcontainer], ["/var/cache/pcache"], "the devcontainer's store")
+    t.check({"--device=/dev/fuse", "--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE"} <= set(devcontainer[0]["runArgs"]),
+            f"its rights: {devcontainer[0]['runArgs']}")
+    shell = _blocks("sh") + [d["postCreateCommand"] for d in devcontainer]
+    try:
+        import yaml  # pylint: disable=import-outside-toplevel
+    except ImportError:
+        t.note("there is no python3-yaml here: the workflow is looked at as text")
+        shell += re.findall(r"- run: ([^#\n]*)", "".join(_blocks("yaml")))
+    else:
+        for workflow in map(yaml.safe_load, _blocks("yaml")):
+            steps = workflow["jobs"]["build"]["steps"]
+            t.check(any("cache" in step.get("uses", "") for step in steps), f"steps: {steps}")
+            shell += [step["run"] for step in steps if "run" in step]
+    for script in shell:
+        t.equal(subprocess.run(["sh", "-n", "-c", script], check=False).returncode, 0, f"syntax of {script!r}")
+    commands = re.findall(r"pcache ([a-z]+)((?: --[a-z-]+)*)", "\n".join(shell))
+    t.check({"run", "gc", "umount", "stats", "doctor"} <= {c for c, _ in commands}, f"commands: {commands}")
+    for command, options in commands:
+        told = t.cli(command, "--help")
+        t.equal(told.status, 0, f"pcache {command}")
+        for option in options.split():
+            t.check(option == "--" or option.encode() in told.out, f"pcache {command} has no {option}")
+    makefile = t.path("Makefile")
+    with open(makefile, "w", encoding="utf-8") as f:
+        f.write(_blocks("make")[0])
+    done = subprocess.run(["make", "-n", "-f", makefile, "PCACHE=pcache run --", "MAKE=true"], capture_output=True, check=False)
+    t.check(b"pcache run -- true prog" in done.stdout, f"the Makefile: {done}")
 
 
 @scenario(timeout=180)

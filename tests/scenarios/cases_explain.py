@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import subprocess
+import time
+import urllib.parse
 
 from harness import scenario
 from harness.registry import Skip
@@ -173,22 +175,81 @@ def _json_of(text):
     return json.loads(text)
 
 
-CLICK = """<script>addEventListener('load', () => setTimeout(() => {
-  const s = document.getElementById('scroll'), r = s.getBoundingClientRect();
-  const click = y => s.dispatchEvent(new MouseEvent('click', {clientX: r.left + 250, clientY: r.top + y, bubbles: true}));
-  click(12);
-  const out = {title: document.title, side: document.getElementById('side').textContent, hash: location.hash};
-  const search = document.getElementById('search');
-  search.value = 'main.c';
-  search.dispatchEvent(new Event('input'));
-  out.shown = document.getElementById('shown').textContent;
+TRY = """<script>addEventListener('load', () => setTimeout(async () => {
+  const $ = id => document.getElementById(id), s = $('scroll'), r = s.getBoundingClientRect(), out = {};
+  const at = y => ({clientX: r.left + 250, clientY: r.top + y, bubbles: true});
+  const key = k => document.dispatchEvent(new KeyboardEvent('keydown', {key: k, bubbles: true}));
+  const painted = () => new Promise(done => setTimeout(done, 50));
+  out.title = document.title;
+  out.overview = $('side').textContent;
+  out.legend = [...$('legend').children].map(b => b.textContent);
+  s.dispatchEvent(new PointerEvent('pointermove', at(12)));
+  out.tip = $('tip').hidden ? '' : $('tip').textContent;
+  s.dispatchEvent(new MouseEvent('click', at(12)));
+  await painted();
+  out.side = $('side').textContent;
+  out.hash = location.hash;
+  const because = [...document.querySelectorAll('.reason .path')].find(b => b.textContent === 'main.c');
+  because.click();
+  await painted();
+  out.chips = $('chips').textContent;
+  out.because = $('shown').textContent;
+  key('n');
+  out.next = $('side').textContent;
+  key('Escape');
+  key('Escape');
+  out.cleared = $('shown').textContent + $('chips').textContent;
+  $('search').value = 'main.c'; $('search').dispatchEvent(new Event('input'));
+  await painted();
+  out.shown = $('shown').textContent;
+  key('Escape');
+  $('search').value = '';
+  $('search').dispatchEvent(new Event('input'));
+  $('fold').click(); $('fold').click();
+  await painted();
+  s.scrollTop = 1e9;
+  await painted();
+  key('+');
+  await painted();
+  key('End');
+  out.last = location.hash;
+  const background = getComputedStyle(document.body).backgroundColor;
+  $('theme').click();
+  out.theme = getComputedStyle(document.body).backgroundColor !== background;
   document.body.dataset.result = encodeURIComponent(JSON.stringify(out));
 }, 300));</script>"""
+BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+           "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,900"]
+
+
+def _large(report, count):
+    """The same run, as if it had had so many."""
+    some = [e for e in report["executions"] if e["parent"] != 0]
+    while len(report["executions"]) < count:
+        ids = {report["executions"][0]["id"]: report["executions"][0]["id"]}
+        for e in some:
+            ids[e["id"]] = len(report["executions"]) + 1000
+            report["executions"].append(dict(e, id=ids[e["id"]], parent=ids[e["parent"]]))
+    return report
+
+
+def _tried_in(t, chromium, page):
+    """What TRY says of the page."""
+    with open(t.path("page.html"), "w", encoding="utf-8") as f:
+        f.write(page.replace("</body>", TRY + "</body>"))
+    begin = time.monotonic()
+    done = subprocess.run([chromium, *BROWSER, "--user-data-dir=" + t.path("chromium"), "--virtual-time-budget=6000",
+                           "--dump-dom", "file://" + t.path("page.html")], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, timeout=80, check=True)
+    result = re.search(rb'data-result="([^"]*)"', done.stdout)
+    if not t.check(result, "the page's script did not come to its end"):
+        return None
+    return dict(json.loads(urllib.parse.unquote(result[1].decode())), seconds=time.monotonic() - begin)
 
 
 @scenario(timeout=180, users=("root",))
 def graph_page_in_a_browser(t):
-    """A click on a row shows its reasons; the search finds; ten thousand executions open."""
+    """Tooltip, click, keys, filters and search of the page; with ten thousand executions as well."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise Skip("chromium is not installed: the page of `pcache graph` is not tried")
@@ -196,30 +257,29 @@ def graph_page_in_a_browser(t):
     t.step(["make"])
     t.write("main.c", '#include "util.h"\nint main(void) { return util() == 41; }\n')
     t.step(["make"])
-    large = json.loads(_text(t, "graph", "--format", "json"))
-    some = [e for e in large["executions"] if e["parent"] != 0]
-    while len(large["executions"]) < 10000:
-        for e in some:
-            large["executions"].append(dict(e, id=len(large["executions"]) + 1000, parent=large["executions"][0]["id"]))
     with open(t.path("large.json"), "w", encoding="utf-8") as f:
-        json.dump(large, f)
-    for options, rows in ((["2"], None), (["--report", t.path("large.json")], 10000)):
-        with open(t.path("page.html"), "w", encoding="utf-8") as f:
-            f.write(_text(t, "graph", *options).replace("</body>", CLICK + "</body>"))
-        done = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,900",
-                               "--user-data-dir=" + t.path("chromium"), "--virtual-time-budget=4000", "--dump-dom",
-                               "file://" + t.path("page.html")], stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, timeout=80, check=True)
-        result = re.search(rb'data-result="([^"]*)"', done.stdout)
-        if not t.check(result, "the page's script did not come to its end"):
+        json.dump(_large(json.loads(_text(t, "graph", "--format", "json")), 10000), f)
+    for options, rows in ((["2"], 3), (["--report", t.path("large.json")], 10000)):
+        out = _tried_in(t, chromium, _text(t, "graph", *options))
+        if out is None:
             continue
-        from urllib.parse import unquote
-        out = json.loads(unquote(result[1].decode()))
         t.check(out["title"].startswith("make"), f"title: {out}")
+        t.check("Because of" in out["overview"] and "main.c" in out["overview"], f"the overview names causes: {out}")
+        t.check(any("recorded with its caller" in b for b in out["legend"]), f"cc1 is no problem: {out['legend']}")
+        t.check("make" in out["tip"] and "ran" in out["tip"] and "content-changed" in out["tip"], f"tip: {out['tip']}")
         t.check("content-changed" in out["side"] and "main.c" in out["side"], f"reasons after a click: {out}")
-        t.check(re.match(r"[\d,]+ of [\d,]+$", out["shown"]), f"what the search shows: {out}")
-        if rows:
-            t.check(int(out["shown"].split(" of ")[1].replace(",", "")) >= rows, f"rows: {out['shown']}")
+        t.check(out["chips"] == "× main.c", f"the filter's chip: {out['chips']!r}")
+        t.check("Ran" in out["next"] and "main.c" in out["next"], f"the next that ran: {out['next']}")
+        t.equal(out["cleared"], "", "Escape goes back")
+        for shown in (out["because"], out["shown"]):
+            found = re.match(r"([\d,]+) of ([\d,]+)$", shown)
+            if t.check(found, f"what is shown: {shown!r}"):
+                some, every = (int(n.replace(",", "")) for n in found.groups())
+                t.check(0 < some < every and every >= rows, f"what is shown: {shown}")
+        t.check(out["theme"], "light and dark are the same")
+        t.check(out["last"] not in ("", out["hash"]), f"End goes to the last row: {out}")
+        t.note(f"{rows} executions and more: {out['seconds']:.1f} s, with the browser's start")
+        t.check(out["seconds"] < 30, "it is slow")
 
 
 WORK = """mkdir d; echo x > d/a; sh -c 'echo y > d/b; cat d/none 2> /dev/null'; cat d/b > /dev/null; ls d > /dev/null

@@ -236,17 +236,3 @@ def log_settings_of_a_new_daemon(t):
     t.check(os.path.exists(log) and "request mount" in open(log, encoding="utf-8").read(), "log_file")
     t.check(not os.path.exists(t.path("cache", "daemon.log")), "the usual log is there as well")
     t.umount()
-
-
-@scenario
-def json_of_every_command(t):
-    t.write("in", "x\n")
-    t.run(["cat", "in"])
-    for argv in (["status"], ["stats"], ["explain"], ["config"], ["doctor"], ["verify"], ["gc", "--dry-run"],
-                 ["mount", t.tree], ["umount", t.tree], ["clear", "--yes"]):
-        done = t.cli(*argv, "--json")
-        t.check(done.status in (0, 1), f"{argv}: {done.status} {done.err!r}")
-        try:
-            t.check(isinstance(json.loads(done.out), dict), f"{argv}: {done.out!r}")
-        except ValueError:
-            t.check(False, f"{argv}: no JSON: {done.out!r}")

@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import subprocess
 import time
 
 from harness import scenario
@@ -31,6 +32,21 @@ def ctrl_c(t):
     t.equal((body, status), (b"alive\r\n", 0), "after Ctrl-C")
     terminal.close()
     t.sh("rm -f running; true")
+
+
+@scenario
+def a_signal_while_it_begins(t):
+    """Whenever it comes it ends the command, which dies of it: before it is traced, while that begins, and after."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for delay in range(40):
+            child = subprocess.Popen([t.pcache, "run", "--quiet", "--root", t.tree, "--", "sleep", "20"], cwd=t.tree,
+                                     env=t.environment(t.tree), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(0.001 + delay * 0.0015)
+            child.send_signal(number)
+            begin = time.monotonic()
+            err = child.communicate(timeout=20)[1]
+            t.equal((child.returncode, err), (-number, b""), f"signal {number} after {delay * 1.5 + 1} ms")
+            t.check(time.monotonic() - begin < 3, f"signal {number} after {delay * 1.5 + 1} ms: it takes long")
 
 
 @scenario
@@ -134,7 +150,6 @@ def interrupt_of_the_process_group(t):
         statuses = []
         for side in t.sides():
             prefix = [] if side == t.bare else [t.pcache, "run", "--quiet", "--root", side, "--"]
-            import subprocess  # pylint: disable=import-outside-toplevel
             child = subprocess.Popen([*prefix, "sh", "-c", "echo on; cat; sleep 30; echo no"], cwd=side,
                                      env=t.environment(side), stdin=subprocess.DEVNULL,
                                      stdout=subprocess.PIPE, start_new_session=True)
@@ -157,4 +172,53 @@ def window_size_change_reaches_the_program(t):
     fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     terminal.expect("changed\r\n")
     terminal.expect("READY$ ")
+    terminal.close()
+
+
+@scenario
+def pcache_shell(t):
+    """An interactive shell in which everything is cached: Ctrl-C, Ctrl-Z, fg, bg and its exit status are the shell's."""
+    t.write("in", "one\n")
+    t.write("slow.sh", "echo begun; while :; do sleep 0.1; done\n")
+    with open(t.path("home", ".bashrc"), "w", encoding="ascii") as f:
+        f.write("PS1='READY$ '\n")
+    terminal = Terminal(t)
+    terminal.type(f"SHELL=/bin/bash {t.pcache} shell --root {t.tree}\n")
+    terminal.expect("debuggers and strace do not work in it.\r\n")
+    terminal.expect("READY$ ")
+    body, _ = terminal.command("grep TracerPid /proc/$$/status")
+    t.check(body.split()[-1] != b"0", "the shell is not traced")
+    for _ in range(2):
+        t.equal(terminal.command("sh -c 'cat in > out; echo made'; rm out"), (b"made\r\n", 0), "a command")
+    terminal.type("sh slow.sh\n")
+    terminal.expect("begun")
+    time.sleep(0.2)
+    terminal.type("\x03")
+    terminal.expect("READY$ ")
+    t.equal(terminal.command("echo $?"), (b"130\r\n", 0), "status after Ctrl-C")
+    terminal.type("sh -c 'read x; echo got $x'\n")
+    time.sleep(0.4)
+    terminal.type("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("READY$ ")
+    t.equal(terminal.command("cat in"), (b"one\r\n", 0), "a command while another is stopped")
+    terminal.type("fg\n")
+    terminal.expect("read x")
+    terminal.type("words\n")
+    terminal.expect("got words\r\n")
+    terminal.expect("READY$ ")
+    terminal.type("sleep 30\n")
+    time.sleep(0.4)
+    terminal.type("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("READY$ ")
+    terminal.type("bg\n")
+    terminal.expect("&")
+    terminal.expect("READY$ ")
+    t.equal(terminal.command("kill %1; wait %1")[1], 143, "status of what was killed in the background")
+    terminal.type("exit 7\n")
+    got = terminal.expect(re.compile(rb"pcache: (\d+) hits?, .*saved .*\r\n"))
+    t.check(b"pcache: 0 hits" not in got, f"nothing hit in the shell: {got!r}")
+    terminal.expect("READY$ ")
+    t.equal(terminal.command("echo $?"), (b"7\r\n", 0), "the status of the shell")
     terminal.close()

@@ -26,11 +26,13 @@ class FakeMachine : public Machine {
   std::string find_program(const std::string&) const override { return fusermount; }
   bool is_setuid_root(const std::string&) const override { return setuid; }
   bool has_user_notification() const override { return notification; }
+  std::string exec_events_problem() const override { return fanotify; }
   Space space(const std::string&) const override { return disk; }
   std::vector<std::string> dead_mounts() const override { return dead; }
 
   bool root = false, setuid = true, notification = true;
   int fuse = 0;
+  std::string fanotify;
   std::string fusermount = "/usr/bin/fusermount3";
   std::set<int> capabilities;
   std::map<std::string, std::string> files = {
@@ -148,6 +150,28 @@ TEST(Doctor, WithoutPassthroughAndEbpf) {
   expect(find(machine, "ebpf", patient), Level::kNote, "says so", "take `probes` out");
   patient.daemon["probe_source"] = "ebpf";
   expect(find(machine, "ebpf", patient), Level::kFine, "without stops", "");
+}
+
+TEST(Doctor, WhetherAMountAloneIsEnough) {
+  FakeMachine machine;
+  const std::string instead = "pcache run -- CMD";
+  expect(find(machine, "seizing"), Level::kNote, "needs root", instead);
+  machine.root = true;
+  expect(find(machine, "seizing"), Level::kNote, "needs eBPF", instead);
+  Patient patient = healthy();
+  patient.daemon["probe_source"] = "ebpf";
+  expect(find(machine, "seizing", patient), Level::kFine, "are cached", "");
+  machine.fanotify = "Function not implemented";
+  expect(find(machine, "seizing", patient), Level::kNote, "fanotify: Function not", instead);
+  machine.files["/proc/sys/kernel/osrelease"] = "6.8.0-31-generic\n";
+  expect(find(machine, "seizing", patient), Level::kNote, "Linux 6.9", instead);
+}
+
+TEST(Doctor, SettingsThatAreNotUnderstood) {
+  Patient patient = healthy();
+  expect(find({}, "settings", patient), Level::kFine, "understood", "");
+  patient.wrong_settings = {"pcache.conf:1: unknown setting nevr", "pcache.conf:2: no", "x"};
+  expect(find({}, "settings", patient), Level::kNote, "setting nevr (and 2 more)", "pcache config");
 }
 
 TEST(Doctor, TheDiskIsNearlyFull) {

@@ -11,6 +11,7 @@
 #include "cli/views/census.h"
 #include "cli/views/graph_page.h"
 #include "cli/views/line_diff.h"
+#include "cli/views/overview.h"
 #include "cli/views/reasons.h"
 #include "cli/views/select.h"
 #include "cli/views/top.h"
@@ -132,6 +133,74 @@ std::vector<uint64_t> ids(const Json& executions) {
   std::vector<uint64_t> out;
   for (const Json& e : executions) out.push_back(e.value("id", uint64_t{0}));
   return out;
+}
+
+TEST(Overview, TellsWhatThereIsToKnowInShort) {
+  const auto execution = [](int id, int parent, const char* program, const char* outcome,
+                            bool recorded, Json reasons) {
+    return Json{{"id", id},           {"parent", parent},     {"argv", {program, "x"}},
+                {"outcome", outcome}, {"recorded", recorded}, {"reasons", std::move(reasons)}};
+  };
+  const auto reason = [](const char* code, const std::string& path, const char* detail) {
+    return Json{{"code", code}, {"path", path}, {"detail", detail}};
+  };
+  const Json is_new = Json::array({reason("no-record", "", "")});
+  Json touched = Json::array();
+  for (const char* name : {"a", "b", "c", "d"})
+    touched.push_back(reason("mtime-changed", name, "later"));
+  Json changed = Json::array({reason("content-changed", "e", "")});
+  changed[0]["diff"] = Json::array({{{"sign", "+"}, {"text", "more"}}});
+  touched.push_back(changed[0]);
+  Json all = Json::array({execution(1, 0, "make", "uncacheable", false, touched),
+                          execution(2, 1, "/usr/bin/gcc", "miss", true, changed),
+                          execution(3, 2, "collect2", "uncacheable", false, changed),
+                          execution(4, 3, "ld", "uncacheable", false, changed),
+                          execution(5, 1, "date", "uncacheable", false, changed)});
+  for (int id = 6; id < 10; ++id) all.push_back(execution(id, 1, "cp", "miss", true, is_new));
+  Json three = Json::array({all[5], all[6], all[7]});
+  EXPECT_EQ(listed(take_covered(&all)), "collect2, ld");  // date is in nothing that is recorded
+  EXPECT_EQ(listed(take_new(&all)), "4 cp");
+  EXPECT_EQ(all.size(), 3U);
+  EXPECT_TRUE(take_new(&three).empty());
+  EXPECT_TRUE(shorten_reasons(&all));
+  EXPECT_EQ(all[0]["reasons"].size(), 2U);
+  EXPECT_EQ(all[0]["reasons"][0]["path"], "a");
+  EXPECT_EQ(all[0]["reasons"][0]["and"], 3);
+  EXPECT_TRUE(all[0]["reasons"][1].contains("diff"));
+  EXPECT_FALSE(all[1]["reasons"][0].contains("diff"));  // shown already
+  EXPECT_FALSE(shorten_reasons(&three));
+}
+
+TEST(Overview, ManyForTheSameReasonsAreOne) {
+  Json all = Json::array();
+  const auto add = [&](int id, const char* program, const char* path) {
+    all.push_back({{"id", id},
+                   {"argv", {program, std::to_string(id)}},
+                   {"outcome", "miss"},
+                   {"reasons", {{{"code", "content-changed"}, {"path", path}, {"detail", ""}}}}});
+  };
+  for (int id = 1; id <= 5; ++id) add(id, id % 2 == 0 ? "/usr/bin/gcc" : "gcc", "config.h");
+  add(6, "gcc", "other.h");
+  add(7, "ld", "config.h");
+  EXPECT_TRUE(merge_alike(&all));
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[0]["id"], 1);
+  EXPECT_EQ(all[0]["alike"], 4);
+  EXPECT_EQ(all[1]["id"], 6);
+  EXPECT_FALSE(all[1].contains("alike"));
+  EXPECT_FALSE(merge_alike(&all));
+}
+
+TEST(Text, LinesAreBrokenAtTheTerminalsWidth) {
+  const std::vector<std::vector<std::string>> rows = {
+      {"name", "a few words that are too many for it"}, {"\033[31mred\033[0m", "x"}};
+  EXPECT_EQ(aligned(rows, "  "),
+            "  name  a few words that are too many for it\n  \033[31mred\033[0m   x\n");
+  EXPECT_EQ(aligned(rows, "  ", 34),
+            "  name  a few words that are too\n        many for it\n  \033[31mred\033[0m   x\n");
+  // No room beside it: below, from the margin.
+  EXPECT_EQ(aligned({{"a long name", "some words"}}, "", 20), "a long name\n    some words\n");
+  EXPECT_EQ(aligned({{}, {"", "y"}}, " ", 40), "\n   y\n");
 }
 
 TEST(Select, ByNumberCommandPathAndText) {

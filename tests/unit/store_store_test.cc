@@ -157,6 +157,32 @@ TEST_F(StoreBasics, TheInnermostCommandMadeAFile) {
   EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(copy));
 }
 
+// make runs once more, and cc in it hits.
+TEST_F(StoreBasics, TheInnermostCommandMadeAFileAlsoWhereItHit) {
+  Effect effect;
+  effect.path = {"a.o"};
+  effect.blob = put_blob("object");
+  effect.size = 6;
+  Record cc = record_of(weak_, "a.c", 1), make = record_of({7, 7}, "Makefile", 2);
+  cc.effects = make.effects = {effect};
+  cc.created_ns = realtime_ns() - 1'000'000'000;
+  ASSERT_TRUE(store_->put(cc));
+  const int64_t began = realtime_ns();
+  store_->note_output("/one", "a.o", strong_of(cc), true, began);
+  make.created_ns = realtime_ns();
+  make.wall_ns = static_cast<uint64_t>(make.created_ns - began);
+  ASSERT_TRUE(store_->put(make));
+  store_->note_output("/one", "a.o", strong_of(make), false, began);
+  EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(cc));
+  reopen();
+  EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(cc));
+  // What make makes itself is its own from then on.
+  make.created_ns = realtime_ns();
+  make.wall_ns = 1;
+  ASSERT_TRUE(store_->put(make));
+  EXPECT_EQ(store_->maker("a.o", effect.blob), strong_of(make));
+}
+
 TEST_F(StoreBasics, WhoLeftAPathIsKnownByCheckoutAndAfterHits) {
   const Digest cc{1, 1}, make{2, 2};
   const int64_t began = realtime_ns();

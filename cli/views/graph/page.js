@@ -9,6 +9,7 @@ const OUTCOMES = [
   ['hit', 'hit', 'Skipped: its recorded outputs were brought back'],
   ['miss', 'ran', 'It had to run, and is recorded now'],
   ['uncacheable', 'not cacheable', 'It ran, and cannot be recorded'],
+  ['covered', 'recorded with its caller', 'It ran, and is recorded as a part of what started it: nothing to mend'],
   ['not_worth_it', 'not worth it', 'Cheaper to run than to look up'],
 ];
 const label = Object.fromEntries(OUTCOMES.map(o => [o[0], o[1]]));
@@ -27,8 +28,10 @@ function mark(outcome) {
   s.setAttribute('class', 'mark');
   s.innerHTML = {hit: '<circle cx="5" cy="5" r="4.5"/>', miss: '<path d="M5 0l5 5-5 5-5-5z"/>',
     uncacheable: '<rect x=".7" y=".7" width="8.6" height="8.6" rx="1"/>',
+    covered: '<rect x="1.4" y="1.4" width="7.2" height="7.2" rx="1" fill="none" stroke-width="1.6"/>',
     not_worth_it: '<path d="M0 4h10v2.4H0z"/>'}[outcome] || '';
-  s.style.fill = `var(--${outcome})`;
+  s.style.fill = s.style.stroke = `var(--${outcome})`;
+  if (outcome !== 'covered') s.style.stroke = 'none';
   return s;
 }
 const number = n => n.toLocaleString('en');
@@ -78,12 +81,18 @@ let total = Math.max(report.wall_s || 0, 1e-4);
 for (const n of all) if (n.end > total) total = n.end;
 const timed = all.some(n => n.end >= 0);
 for (const n of all) if (!(n.end >= 0) && n.start >= 0) { n.end = total; n.goesOn = true; }
+for (const n of all) {  // what cannot be recorded by itself, but is as a part of what is above it
+  n.inRecorded = Boolean(n.parent && (n.parent.e.recorded || n.parent.inRecorded));
+  if (n.inRecorded && n.outcome === 'uncacheable') n.outcome = 'covered';
+}
 for (let i = all.length; i-- > 0;) {  // processor time without the children's
   const n = all[i];
   let inner = 0;
   for (const k of n.kids) inner += k.e.cpu_s || 0;
   n.own = Math.max(0, (n.e.cpu_s || 0) - inner);
   n.took = n.end >= n.start ? n.end - n.start : (n.e.cpu_s || 0);
+  n.cost = n.own;  // with those that are recorded as a part of it
+  for (const k of n.kids) if (k.outcome === 'covered') n.cost += k.cost;
   n.last = n.kids.length ? n.kids[n.kids.length - 1].last : i;  // of its subtree
 }
 for (const n of all)
@@ -91,14 +100,14 @@ for (const n of all)
     .map(r => r.code + ' ' + r.path + ' ' + r.detail).join(' ')).toLowerCase();
 
 // --- what is shown ---
-const view = {from: 0, to: total, names: 0, outcomes: new Set(OUTCOMES.map(o => o[0])), program: '', reason: '', words: []};
+const view = {from: 0, to: total, names: 0, outcomes: new Set(OUTCOMES.map(o => o[0])), program: '', reason: '', path: null, words: []};
 let rows = [], selected = null, hovered = null, colours = {};
 
 function unfold() {  // level by level, until the page is full of them
   let count = roots.length;
   for (let level = roots; level.length;) {
     const next = level.flatMap(n => n.kids);
-    if (count + next.length > 400 && count > 1 && level !== roots) break;
+    if (count + next.length > 400 && count > 8) break;
     for (const n of level) n.open = true;
     count += next.length;
     level = next;
@@ -106,10 +115,11 @@ function unfold() {  // level by level, until the page is full of them
 }
 unfold();
 
-const filtered = () => view.program || view.reason || view.words.length || view.outcomes.size < OUTCOMES.length;
+const filtered = () => view.program || view.reason || view.path !== null || view.words.length || view.outcomes.size < OUTCOMES.length;
 function matches(n) {
   return view.outcomes.has(n.outcome) && (!view.program || n.program === view.program) &&
-    (!view.reason || (n.e.reasons || []).some(r => r.code === view.reason)) &&
+    (!view.reason || n.outcome !== 'covered' && (n.e.reasons || []).some(r => r.code === view.reason)) &&
+    (view.path === null || n.outcome !== 'covered' && (n.e.reasons || []).some(r => (r.path || '.') === view.path)) &&
     view.words.every(w => n.text.includes(w));
 }
 function refilter() {
@@ -126,6 +136,7 @@ function refilter() {
     i = n.kids.length && !n.open && !filter ? n.last + 1 : i + 1;
   }
   $('shown').textContent = filter ? `${number(found)} of ${number(all.length)}` : '';
+  renderChips();
   $('nothing').hidden = rows.length > 0;
   $('nothing').textContent = 'Nothing matches. Loosen the filters above.';
   layout();
@@ -185,6 +196,11 @@ function shape(g, outcome, px, py) {
   if (outcome === 'hit') g.arc(px + 4, py, 4, 0, 7);
   else if (outcome === 'miss') { g.moveTo(px + 4, py - 4.8); g.lineTo(px + 8.8, py); g.lineTo(px + 4, py + 4.8); g.lineTo(px - .8, py); }
   else if (outcome === 'uncacheable') g.rect(px, py - 4, 8, 8);
+  else if (outcome === 'covered') {
+    g.strokeStyle = colours[outcome];
+    g.lineWidth = 1.5;
+    return g.strokeRect(px + .8, py - 3.2, 6.4, 6.4);
+  }
   else g.rect(px, py - 1.2, 9, 2.4);
   g.fill();
 }
@@ -277,7 +293,7 @@ function paintAxis() {
   g.textAlign = 'left';
   g.font = `600 11.5px ${colours.sans}`;
   g.fillStyle = colours.muted;
-  g.fillText(`${number(all.length)} executions`, PAD, 12.5);
+  g.fillText(`${number(all.length)} execution${all.length === 1 ? '' : 's'}`, PAD, 12.5);
   g.fillStyle = colours.line;
   g.fillRect(view.names, 0, 1, 24);
   if (!timed) return;
@@ -413,9 +429,12 @@ scroll.addEventListener('scroll', () => { draw(); $('tip').hidden = true; });
 scroll.addEventListener('pointermove', event => {
   const n = rowAt(event), tip = $('tip');
   if (n !== hovered) { hovered = n; draw(); }
-  const px = event.clientX - scroll.getBoundingClientRect().left;
-  if (!n || px < view.names) { tip.hidden = true; return; }
-  tip.replaceChildren(element('span', {class: 'c'}, n.program + ' ' + n.args), `${label[n.outcome]}, ${seconds(n.took)} from ${seconds(n.start)}`);
+  if (!n) { tip.hidden = true; return; }
+  const reasons = n.outcome === 'covered' ? [] : n.e.reasons || [];
+  const why = reasons.length ? `${reasons[0].code} ${reasons[0].path}` + (reasons.length > 1 ? ` and ${reasons.length - 1} more` : '') : '';
+  tip.replaceChildren(element('span', {class: 'c'}, n.program + ' ' + n.args),
+    label[n.outcome] + (n.outcome === 'hit' && n.e.saved_s > 0 ? ', saved ' + seconds(n.e.saved_s) : '') + `, ${seconds(n.took)}` + (n.start >= 0 ? ` from ${seconds(n.start)}` : ''),
+    ...(why ? [element('span', {class: 'w'}, why)] : []));
   tip.hidden = false;
   tip.style.left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8) + 'px';
   tip.style.top = Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8) + 'px';
@@ -434,6 +453,11 @@ document.addEventListener('keydown', event => {
   if (key === '/') $('search').focus();
   else if (key === 'ArrowDown' || key === 'j') step(Math.min(rows.length - 1, i + 1));
   else if (key === 'ArrowUp' || key === 'k') step(Math.max(0, i - 1));
+  else if (key === 'PageDown') step(Math.min(rows.length - 1, i + page()));
+  else if (key === 'PageUp') step(Math.max(0, i - page()));
+  else if (key === 'Home') step(0);
+  else if (key === 'End') step(rows.length - 1);
+  else if (key === 'n' || key === 'N') nextThatRan(key === 'n' ? 1 : -1);
   else if (key === 'ArrowLeft' && selected) selected.open && selected.kids.length ? toggle(selected, false) : selected.parent && select(selected.parent, true);
   else if (key === 'ArrowRight' && selected) toggle(selected, true);
   else if (key === 'Enter' && selected) zoomTo(selected);
@@ -444,6 +468,11 @@ document.addEventListener('keydown', event => {
   event.preventDefault();
 });
 const step = i => rows[i] && select(rows[i], true);
+const page = () => Math.max(1, Math.floor(height / ROW) - 1);
+function nextThatRan(by) {  // of those that are wanted, and that nothing above them accounts for
+  for (let i = (selected ? selected.at : -1) + by; i >= 0 && i < all.length; i += by)
+    if (all[i].match && (all[i].outcome === 'miss' || all[i].outcome === 'uncacheable')) return select(all[i], true);
+}
 
 // --- the side ---
 function nodeList(list, value) {
@@ -451,11 +480,25 @@ function nodeList(list, value) {
     element('button', {onclick: () => select(n, true), title: n.program + ' ' + n.args}, mark(n.outcome),
       element('span', {class: 'name'}, n.program + ' ' + n.args), element('span', {class: 'n'}, value(n))))));
 }
+function setFilter(name, value) {
+  view[name] = view[name] === value ? {reason: '', path: null}[name] : value;
+  refilter();
+  if (!selected) renderSide();
+}
+// What else ran because of this path, on a click.
+function pathLink(path) {
+  return element('button', {class: 'path', title: 'Show all that ran because of it', onclick: () => setFilter('path', path)}, path);
+}
+function renderChips() {
+  const chip = (name, text, value) => element('button', {class: 'chip', title: 'Take this filter away', onclick: () => setFilter(name, value)}, '× ' + text);
+  $('chips').replaceChildren(...(view.reason ? [chip('reason', view.reason, view.reason)] : []),
+    ...(view.path !== null ? [chip('path', view.path, view.path)] : []));
+}
 function reasonBlock(n, r) {
   const row = reasonsOf[r.code] || {};
   const block = element('div', {class: 'reason'},
     element('code', {}, r.code),
-    r.path ? element('div', {class: 'path'}, r.path) : null,
+    r.path || r.code === 'listing-changed' ? pathLink(r.path || '.') : null,
     element('div', {class: 'why'}, r.detail || row.meaning || ''),
     row.remedy ? element('div', {class: 'do'}, row.remedy[0].toUpperCase() + row.remedy.slice(1) + '.') : null);
   block.style.setProperty('--tone', `var(--${row.never ? 'uncacheable' : 'miss'})`);
@@ -465,21 +508,35 @@ function renderSide() {
   const side = $('side');
   side.scrollTop = 0;
   if (selected) return side.replaceChildren(...describe(selected));
-  const codes = new Map();
-  for (const n of all) for (const code of new Set((n.e.reasons || []).map(r => r.code))) codes.set(code, (codes.get(code) || 0) + 1);
+  const codes = new Map(), paths = new Map();
+  for (const n of all) {
+    if (n.outcome === 'covered') continue;
+    const reasons = n.e.reasons || [];
+    for (const code of new Set(reasons.map(r => r.code))) codes.set(code, (codes.get(code) || 0) + 1);
+    for (const path of new Set(reasons.filter(r => r.path || r.code === 'listing-changed').map(r => r.path || '.'))) {
+      const sum = paths.get(path) || {n: 0, cost: 0};
+      sum.n++;
+      sum.cost += n.cost;
+      paths.set(path, sum);
+    }
+  }
   const worst = [...codes].sort((a, b) => b[1] - a[1]).slice(0, 9);
+  const causes = [...paths].sort((a, b) => b[1].cost - a[1].cost || b[1].n - a[1].n).slice(0, 7);
+  const choice = (name, value, title, text, n) => element('li', {}, element('button', {onclick: () => setFilter(name, value), title,
+    'aria-pressed': String(view[name] === value)}, element('span', {class: 'name'}, text), element('span', {class: 'n'}, n)));
   const ran = all.filter(n => n.outcome !== 'hit'), costly = ran.filter(n => n.own > 0).sort((a, b) => b.own - a.own).slice(0, 8);
   const saved = all.filter(n => n.e.saved_s > 0).sort((a, b) => b.e.saved_s - a.e.saved_s).slice(0, 5);
   side.replaceChildren(
-    ...(worst.length ? [element('h2', {}, 'Why things ran'), element('ul', {class: 'list'}, ...worst.map(([code, n]) => element('li', {},
-      element('button', {onclick: () => { view.reason = view.reason === code ? '' : code; refilter(); renderSide(); },
-        title: (reasonsOf[code] || {}).meaning || '', ...(view.reason === code ? {style: 'background:var(--select)'} : {})},
-        element('span', {class: 'name'}, code), element('span', {class: 'n'}, number(n))))))] : [element('p', {class: 'hint'}, 'Everything was a hit: nothing had to run.')]),
+    ...(worst.length ? [element('h2', {}, 'Why things ran'), element('ul', {class: 'list'},
+      ...worst.map(([code, n]) => choice('reason', code, (reasonsOf[code] || {}).meaning || '', code, number(n))))] : [element('p', {class: 'hint'}, 'Everything was a hit: nothing had to run.')]),
+    ...(causes.length ? [element('h2', {}, 'Because of'), element('ul', {class: 'list'}, ...causes.map(([path, sum]) =>
+      choice('path', path, `${path}: ${number(sum.n)} commands ran because of it, ${seconds(sum.cost)} of processor time`, path,
+        sum.cost > 0 ? `${number(sum.n)} · ${seconds(sum.cost)}` : number(sum.n))))] : []),
     ...(costly.length ? [element('h2', {}, 'Most processor time'), nodeList(costly, n => seconds(n.own))] : []),
     ...(saved.length ? [element('h2', {}, 'Saved most'), nodeList(saved, n => seconds(n.e.saved_s))] : []),
     element('h2', {}, 'Getting around'),
     element('p', {class: 'hint'}, 'Click a row for its reasons. Drag over the strip at the top, or hold Ctrl and scroll, to zoom; double-click a row to zoom to it. ',
-      element('kbd', {}, '/'), ' searches, ', element('kbd', {}, '↑'), ' ', element('kbd', {}, '↓'), ' walk, ', element('kbd', {}, 'Esc'), ' goes back.'));
+      element('kbd', {}, '/'), ' searches, ', element('kbd', {}, '↑'), ' ', element('kbd', {}, '↓'), ' walk, ', element('kbd', {}, 'n'), ' is the next that ran, ', element('kbd', {}, 'Esc'), ' goes back.'));
 }
 function describe(n) {
   const e = n.e, facts = [];
@@ -490,15 +547,15 @@ function describe(n) {
   if (n.outcome === 'hit') { if (e.saved_s > 0) fact('Saved', seconds(e.saved_s)); }
   else {
     fact('Processor', n.kids.length ? `${seconds(n.own)} itself, ${seconds(e.cpu_s)} with children` : seconds(e.cpu_s));
-    fact('Recorded', e.recorded ? 'yes: it hits next time' : 'no');
+    fact('Recorded', e.recorded ? 'yes: it hits next time' : n.inRecorded ? 'as a part of what started it' : 'no');
   }
   fact('Exit status', String(e.exit_status));
-  fact('Inputs', number(e.facts || 0) + ' facts, ' + number(e.effects || 0) + ' effects');
+  if (n.outcome !== 'hit') fact('Inputs', number(e.facts || 0) + ' facts, ' + number(e.effects || 0) + ' effects');
   fact('Execution', `${e.id}, process ${e.pid}`);
   const command = element('div', {class: 'cmd'}, element('b', {}, n.program), ' ' + n.args);
   const copy = element('button', {onclick: () => { navigator.clipboard && navigator.clipboard.writeText((e.argv || []).map(quoted).join(' ')); copy.textContent = 'Copied'; }}, 'Copy command');
   copy.style.marginTop = '8px';
-  const heading = n.outcome === 'hit' ? 'Hit: nothing ran' : n.outcome === 'miss' ? 'Ran' : n.outcome === 'uncacheable' ? 'Ran, not cacheable' : 'Ran, not worth a look-up';
+  const heading = n.outcome === 'hit' ? 'Hit: nothing ran' : n.outcome === 'miss' ? 'Ran' : n.outcome === 'uncacheable' ? 'Ran, not cacheable' : n.outcome === 'covered' ? 'Ran, recorded with its caller' : 'Ran, not worth a look-up';
   const reasons = e.reasons || [];
   return [
     element('div', {class: 'state'}, mark(n.outcome), heading, element('button', {class: 'close', onclick: () => select(null), 'aria-label': 'Close'}, '×')),
@@ -514,6 +571,7 @@ function describe(n) {
 function clearFilters() {
   view.outcomes = new Set(OUTCOMES.map(o => o[0]));
   view.program = view.reason = '';
+  view.path = null;
   view.words = [];
   $('search').value = '';
   $('program').value = '';
@@ -536,7 +594,7 @@ function head() {
   if (report.saved_s > 0) tell('saved', seconds(report.saved_s), true);
   const can = (report.hits || 0) + (report.misses || 0);
   if (can) tell('hit', Math.round(100 * report.hits / can) + ' %', report.hits > 0);
-  tell('executions', number(all.length));
+  tell(all.length === 1 ? 'execution' : 'executions', number(all.length));
 }
 function tools() {
   const counts = {};

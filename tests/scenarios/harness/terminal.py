@@ -9,9 +9,9 @@ from . import process
 
 
 class Terminal:
-    """An interactive bash on a pty of its own, typed at."""
+    """An interactive shell on a pty of its own, typed at."""
 
-    def __init__(self, t):
+    def __init__(self, t, argv=("/bin/bash", "--norc", "--noprofile", "-i")):
         self.t = t
         self.seen = b""
         env = dict(t.environment(t.tree), PS1="READY$ ", TERM="dumb", HISTFILE="/dev/null",
@@ -19,7 +19,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(t.tree)
-            os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], env)
+            os.execve(argv[0], list(argv), env)
         self.expect("READY$ ")
 
     def expect(self, text, seconds=15):
