@@ -143,6 +143,8 @@ FactValue Observer::identity_value(const struct stat& st, uint32_t param) {
   } else if (S_ISLNK(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) {
     value.size = static_cast<uint64_t>(st.st_size);
     if (param & kWithMtime) value.mtime_ns = nanoseconds(st.st_mtim);
+    if (S_ISLNK(st.st_mode) && st.st_nlink > 1)
+      value.text = std::to_string(st.st_dev) + ":" + std::to_string(st.st_ino);
   } else if (S_ISDIR(st.st_mode)) {
     if (param & kWithDirMtime) value.mtime_ns = nanoseconds(st.st_mtim);
   } else if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) {

@@ -188,6 +188,27 @@ void Recorder::order_by_time(const Execution& e, const TreePath& path, const Pat
   }
 }
 
+bool Recorder::describe_link(const Execution& e, const TreePath& path, const PathEntry& entry,
+                             const struct stat& st, Output* output) const {
+  if ((entry.changed & kExistence) == 0 || st.st_nlink < 2) return false;
+  const std::optional<TreePath> target = link_target(e, path, entry, st);
+  if (!target) return false;
+  Effect link;
+  link.kind = EffectKind::kHardLink;
+  link.path = path;
+  link.mode = st.st_mode & 07777;
+  link.text = target->text;
+  // After the name it leads to, whenever that was last written.
+  if (const auto known = e.paths.find(*target); known != e.paths.end()) {
+    Output other{0, 0, {}};
+    order_by_time(e, *target, known->second, st, &other);
+    output->order_ns = std::max({output->order_ns, other.order_ns, known->second.order_ns});
+    output->sequence = std::max(output->sequence, known->second.sequence + 1);
+  }
+  output->effects.push_back(std::move(link));
+  return true;
+}
+
 bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
                              const struct stat& st, Output* output) {
   Effect effect;
@@ -195,24 +216,7 @@ bool Recorder::describe_file(Execution& e, const TreePath& path, const PathEntry
   effect.mode = st.st_mode & 07777;
   describe_attributes(e, path, entry, st, &effect);
   const bool contents = (entry.changed & (kExistence | kContents)) != 0;
-  if ((entry.changed & kExistence) != 0 && st.st_nlink > 1) {
-    if (const std::optional<TreePath> target = link_target(e, path, entry, st)) {
-      Effect link;
-      link.kind = EffectKind::kHardLink;
-      link.path = path;
-      link.mode = effect.mode;
-      link.text = target->text;
-      // After the name it leads to, whenever that was last written.
-      if (const auto known = e.paths.find(*target); known != e.paths.end()) {
-        Output other{0, 0, {}};
-        order_by_time(e, *target, known->second, st, &other);
-        output->order_ns = std::max({output->order_ns, other.order_ns, known->second.order_ns});
-        output->sequence = std::max(output->sequence, known->second.sequence + 1);
-      }
-      output->effects.push_back(std::move(link));
-      return true;
-    }
-  }
+  if (describe_link(e, path, entry, st, output)) return true;
   if (contents) {
     const std::optional<store::Digest> digest = capture(e, path, entry, st);
     if (!digest) return false;
@@ -340,6 +344,7 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
       return true;
     }
     case S_IFLNK:
+      if (describe_link(e, path, entry, st, output)) return true;
       effect.kind = EffectKind::kSymlink;
       if (observer.read_link(path, &effect.text) != 0) return false;
       if (effect.text.find(observer.tree().root()) != std::string::npos)

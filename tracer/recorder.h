@@ -36,6 +36,9 @@ class Recorder {
   static bool inside_removed_directory(const Execution& e, const TreePath& path);
   static void order_by_time(const Execution& e, const TreePath& path, const PathEntry& entry,
                             const struct stat& st, Output* output);
+  // Another name of an inode that is written under its first.
+  bool describe_link(const Execution& e, const TreePath& path, const PathEntry& entry,
+                     const struct stat& st, Output* output) const;
   bool describe_file(Execution& e, const TreePath& path, const PathEntry& entry,
                      const struct stat& st, Output* output);
   // The name `path` is to be linked to; nothing when it is the one that is written.

@@ -272,6 +272,10 @@ mutation("a frozen daemon stays",
          ("cli/daemon/guardian.cc", "if (silent < kStopped) return;", "if (silent.count() > 0) return;"),
          killed_by="seized_command_survives_a_frozen_daemon")
 
+mutation("another name of a symbolic link is a link of its own",
+         ("tracer/recorder.cc", "      if (describe_link(e, path, entry, st, output)) return true;\n      effect.kind", "      effect.kind"),
+         killed_by="hard_link_to_a_symbolic_link")
+
 # --- look-ups that are told once ---
 mutation("what is changed between two alike look-ups is of no matter",
          ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", ""),

@@ -119,7 +119,7 @@ exec 9<> {w}; read l <&9; echo "$l" >&9; exec 9>&-
 { read l; cat; } < {r}
 head -c 1; cat
 read l && echo "line $l"
-cat {r} | tr a b | cat > {w}
+cat {r} | tr a b | cat > {w}.n; mv {w}.n {w}
 cat {r} | (read l; echo "$l"; cat) | sort
 umask 077; echo {t} > {w}
 cat {r} > out/k1 & cat {r2} > out/k2 & wait

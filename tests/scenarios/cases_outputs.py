@@ -8,6 +8,8 @@ IN = dict(setup="echo one > in", matter="echo two > in")
 
 case("hard_links", "cat in > a; ln a b; ln b c; stat -c %h c", clean="rm a b c", **IN)
 case("hard_link_to_an_input", "ln in copy; cat copy", clean="rm copy", **IN)
+case("hard_link_to_a_symbolic_link", "cat in > a; ln -P l b; ln -s a m; ln -P m c", clean="rm a b c m",
+     setup="echo one > in; ln -s in l", matter="echo two > in", again=False)
 case("symbolic_links", "cat in > a; ln -s a rel; ln -s /etc/passwd abs; ln -s missing dangling",
      clean="rm a rel abs dangling", **IN, again=False)
 case("rename_chain", "cat in > t1; mv t1 t2; mv t2 t3; mv t3 out", clean="rm out", **IN)

@@ -43,6 +43,8 @@ def snapshot(root, ignore=(), old=0, swap=None):
             elif stat.S_ISLNK(st.st_mode):
                 target = os.readlink(os.fsencode(path))
                 entry["target"] = target.replace(*swap) if swap else target
+                entry["names"] = st.st_nlink
+                entry["same link as"] = links.setdefault((st.st_dev, st.st_ino), relative)
             try:
                 entry["xattrs"] = {n: os.getxattr(path, n, follow_symlinks=False)
                                    for n in os.listxattr(path, follow_symlinks=False)}
