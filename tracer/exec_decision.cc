@@ -9,6 +9,7 @@
 
 #include "store/replay.h"
 #include "tracer/traced_session.h"
+#include "tracer/vdso.h"
 #include "tracer/watcher.h"
 
 namespace pcache::tracer {
@@ -313,6 +314,8 @@ void TracedSession::on_exec(Tid tid) {
   }
   if (seized_ && (traces_others(e) || images_.has_leak_sanitizer(image)))
     return leave_alone(*process);
+  if (options_.lists->strict_clock && !hide_vdso(tid))
+    ledger_.refuse(e, "clock-read", "", "its vDSO can't be hidden, which tells the time", true);
   if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
     // Temporary names and users concern this execution; an unknown program concerns all above it.
     const bool ancestors = reason->code != "temporary-name";

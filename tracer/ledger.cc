@@ -333,6 +333,12 @@ const std::vector<const Execution*> Ledger::open_executions() const {
   return open;
 }
 
+std::vector<Execution*> Ledger::open_executions_to_change() {
+  std::vector<Execution*> open;
+  for (const auto& [id, execution] : open_) open.push_back(execution.get());
+  return open;
+}
+
 void Ledger::side_fact(Execution& e, const Fact& fact) {
   for (Execution* a = &e; !a->is_session(); a = a->parent) {
     const auto entry = a->paths.find(fact.key.path);

@@ -65,6 +65,8 @@ constexpr ReasonRow kRows[] = {
      "set SOURCE_DATE_EPOCH, or take the macro out of the source"},
     {"random", true, "it asked for random numbers",
      "give it a seed where it takes one, or take it out of what is repeated"},
+    {"clock-read", true, "it asked what time it is, and strict_clock is set",
+     "let it print no time, or leave it out of strict_clock's projects"},
     {"network", true, "it connected to somewhere else",
      "fetch once, into a file; let the command read the file"},
     {"signals", true, "it sent a signal to a process that it did not start", ""},
