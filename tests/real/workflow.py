@@ -158,8 +158,15 @@ class Protocol:
         if whole and self.flow.whole:
             self.t.check(report.whole_hit(), f"{what}: the runner did not hit whole")
         if len(self.t.failures) > before:
-            self.t.note(report.reasons(20))
+            self.note_reasons(report, set(must))
         self.note(what, done.seconds, report.json, len(ran))
+
+    def note_reasons(self, report, must, limit=20):
+        """Of the jobs that ran without need; where there is none, of everything."""
+        jobs = set(self.flow.named()) - must
+        lines = [f"    {e['outcome']} {' '.join(e['argv'])[:60]!r}: {r['code']} {r['path']} {r['detail'][:160]}"
+                 for e in report.executions if e["argv"] and name_of(e["argv"]) in jobs for r in e["reasons"]]
+        self.t.note("\n".join(lines[:limit]) or report.reasons(limit))
 
     def note(self, what, seconds, report, ran):
         self.rows.append({"step": what, "seconds": round(seconds, 2), "ran": ran, "hits": report["hits"],
@@ -265,6 +272,9 @@ class Protocol:
         t, flow = self.t, self.flow
         t.cli("clear", "--yes")
         self.clean()
+        if flow.looks_at_outputs:  # what was edited by hand is left alone where it stands
+            flow.clean(t.bare)
+            self.bare()
         report = t.path("reports", "interrupted.json")
         start = time.monotonic()
         out = open(t.path("reports", "interrupted.out"), "wb")  # a file, for /dev/null is another question
@@ -290,7 +300,7 @@ class Protocol:
         self.note("interrupted half-way", time.monotonic() - start, interrupted.json, len(self.ran(interrupted)))
         for left in os.listdir(t.path("tmpT")):
             os.unlink(t.path("tmpT", left))
-        self.step("and started again", set(flow.named()) - kept)
+        self.step("and started again", set(flow.named()) - kept, flow.named() if flow.two_states else ())
         self.clean()
         self.step("warm once more", may=flow.named() if flow.two_states else (), whole=not flow.lists and not flow.two_states)
 
