@@ -271,3 +271,36 @@ mutation("nobody answers for a dead daemon",
 mutation("a frozen daemon stays",
          ("cli/daemon/guardian.cc", "if (silent < kStopped) return;", "if (silent.count() > 0) return;"),
          killed_by="seized_command_survives_a_frozen_daemon")
+
+# --- workflows ---
+mutation("the vDSO tells the time unseen",
+         ("tracer/vdso.cc", "const uint64_t nothing[2] = {AT_IGNORE, 0};", "const uint64_t nothing[2] = {word, value};"),
+         killed_by="strict_clock_refuses_what_asks_for_the_time strict_clock_in_a_static_program")
+mutation("nobody is told of reading the clock",
+         ("tracer/filter.cc", "if (row.meaning == Meaning::kClock && clocks)", "if (false && clocks)"),
+         killed_by="strict_clock_refuses_what_asks_for_the_time")
+mutation("strict_clock is no part of a key",
+         ("store/lists.cc", "if (strict_clock) meaning.emplace_back(\"strict_clock\", \"yes\");", ""),
+         killed_by="strict_clock_has_records_of_its_own")
+mutation("anybody may connect to a socket",
+         ("tracer/interpret_local.cc", "!connected_.contains(peer.pid))", "peer.pid == 0)"),
+         killed_by="somebody_outside_connects")
+mutation("a server may be recorded without its client",
+         ("tracer/interpret_local.cc", "if (!c.e.within(*other) && made_by(*other, at.path))", "if (false)"),
+         killed_by="server_and_client_of_one_script")
+mutation("shared memory may be left behind",
+         ("tracer/interpret_local.cc", "if (!memory->second.removed)", "if (false)"),
+         killed_by="shared_memory_that_is_left")
+mutation("a signal is no input",
+         (SESSION, "if (is_message(signal)) signalled(tid, process, signal);", ""), killed_by="told_to_stop_from_outside")
+mutation("the environment in /proc is no input",
+         (LOOKUPS, "if (path == \"/proc/self/environ\" && opens)", "if (false)"), killed_by="environment_by_proc")
+mutation("awk never looks at the environment",
+         ("store/environment.cc", "for (const std::string_view suspicious : {\"ENVIRON\", \"SYMTAB\", \"@\"})",
+          "for (const std::string_view suspicious : {\"@\"})"), killed_by="awk_in_a_job_of_parallel")
+mutation("numbers that numpy draws are recorded",
+         ("tracer/interpret_random.cc", "if (!c.e.seeds.draws) return;", "return;"), killed_by="seed_of_numpy")
+mutation("the key of multiprocessing may be taken at any time",
+         ("tracer/interpret_random.cc", "if (due == Due::kMultiprocessing && size == kMultiprocessingKeyBytes) return;",
+          "if (size == kMultiprocessingKeyBytes) return;"),
+         killed_by="key_of_multiprocessing_and_another random_bytes_after_reading_the_module")
