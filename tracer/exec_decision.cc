@@ -62,6 +62,40 @@ bool looks_before_replacing(const std::string& image, const std::vector<std::str
   return true;
 }
 
+// Of those that keep the times of what they open: tar does so when it packs, the compressors where
+// they name a file after another. What unpacks an archive, or to standard output, tells nobody.
+bool only_unpacks(const std::string& image, const std::vector<std::string>& argv) {
+  if (image == "tar" || image == "bsdtar") {
+    if (argv.size() < 2) return false;
+    for (size_t i = 1; i < argv.size(); ++i)
+      for (const char* part : {"newer", "--after-date", "--update", "--listed-incremental"})
+        if (argv[i].find(part) != std::string::npos) return false;
+    std::string_view mode = argv[1];
+    if (mode == "--extract" || mode == "--get" || mode == "--list") mode = "x";
+    if (mode.starts_with("--")) return false;
+    if (mode.starts_with('-')) mode.remove_prefix(1);
+    return mode.find_first_of("xt") != std::string_view::npos &&
+           mode.find_first_not_of("xtvfzjJkpomPSh") == std::string_view::npos;
+  }
+  static const std::set<std::string> kCompressors = {"gzip", "bzip2", "xz", "zstd"};
+  if (!kCompressors.contains(image)) return false;
+  bool unpacks = false, to_stdout = false, names = false;
+  for (size_t i = 1; i < argv.size(); ++i) {
+    const std::string& word = argv[i];
+    if (word == "-" || !word.starts_with('-')) {
+      names = names || word != "-";
+    } else if (word == "--decompress" || word == "--stdout") {
+      (word == "--stdout" ? to_stdout : unpacks) = true;
+    } else if (word.starts_with("--") || word.find_first_not_of("dcfqkn", 1) != std::string::npos) {
+      return false;
+    } else {
+      unpacks = unpacks || word.find('d') != std::string::npos;
+      to_stdout = to_stdout || word.find('c') != std::string::npos;
+    }
+  }
+  return unpacks && (to_stdout || !names);
+}
+
 // ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
 bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv) {
   // Of those that keep times, these alone store a directory's.
@@ -218,8 +252,9 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
   const store::Lists& lists = *options_.lists;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::is_listed(lists.overwrites_blindly, e.image);
-  e.mtime_ignored = store::is_listed(lists.mtime_ignored, e.image);
-  e.mtime_matters = store::is_listed(lists.mtime_matters, e.image);
+  const bool unpacks = only_unpacks(e.image_name, image.info.argv);
+  e.mtime_ignored = unpacks || store::is_listed(lists.mtime_ignored, e.image);
+  e.mtime_matters = !unpacks && store::is_listed(lists.mtime_matters, e.image);
   for (const store::PrivateDir& dir : lists.private_dirs)
     if (store::is_listed(store::NameList({dir.owner}), e.image) &&
         dir.dir != observer_.tree().root())

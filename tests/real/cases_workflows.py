@@ -99,7 +99,7 @@ def _another_price(job):
     return [*job.argv[:-1], "5"] if job.argv[-1] == "1" else None
 
 
-@scenario(timeout=300, by_hand=True)
+@scenario(timeout=300)
 def workflow_tables(t):
     """A summary of each table, then a plot of all, with nothing but python."""
     count = size(t, 8, 200)
@@ -274,7 +274,7 @@ def workflow_snakemake(t):
         ignored=(".snakemake",))).run()
 
 
-@scenario(timeout=300, by_hand=True)
+@scenario(timeout=300)
 def workflow_archives(t):
     """A directory's files in an archive each, packed, unpacked and summed."""
     count = size(t, 6, 300)
@@ -285,13 +285,13 @@ def workflow_archives(t):
         n = f"j{i:04}"
         jobs.append(Job(["sh", "-c", f"tar --sort=name --mtime=@0 --owner=0 --group=0 -cf - in/{n} | gzip -n -6 > out/{n}.tar.gz"],
                         [f"in/{n}/{k}.txt" for k in "abc"], [f"out/{n}.tar.gz"]))
-        jobs.append(Job(["bash", "-c", f"mkdir out/{n}.d; tar -xzf out/{n}.tar.gz -C out/{n}.d && "
+        jobs.append(Job(["bash", "-c", f"rm -rf out/{n}.d; mkdir out/{n}.d; tar -xzf out/{n}.tar.gz -C out/{n}.d && "
                          f"(cd out/{n}.d && sha256sum in/{n}/*) > out/{n}.sums; rm -r out/{n}.d"],
-                        [f"out/{n}.tar.gz"], [f"out/{n}.sums"], timed=True, stage=1))
+                        [f"out/{n}.tar.gz"], [f"out/{n}.sums"], stage=1))
     jobs.sort(key=lambda job: job.stage)
     Protocol(t, "archives", Workflow(
         command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
-        made=["out"], parameter=lambda job: job.argv[:2] + [job.argv[2].replace("-n -6", "-n -9")] if job.stage == 0 else None,
+        made=["out"], lists=True, parameter=lambda job: job.argv[:2] + [job.argv[2].replace("-n -6", "-n -9")] if job.stage == 0 else None,
         )).run()
 
 
