@@ -158,7 +158,12 @@ Json dated(store::Store& store, const Message& request) {
   for (const store::Effect& effect : record.effects) {
     if (effect.kind != store::EffectKind::kFile || effect.blob.empty()) continue;
     if (found.size() >= kMostDated || ++looked_at > kDatedOutputs) break;
-    look(effect.path.text, head_of(store, effect.blob, effect.size));
+    // mothur.1795867201.logfile
+    if (const auto name = store::find_dated(effect.path.name(), run); name && !name->duration)
+      found.push_back(
+          {{"output", effect.path.text}, {"line", 0}, {"text", name->text}, {"tells", "date"}});
+    else
+      look(effect.path.text, head_of(store, effect.blob, effect.size));
   }
   return {{"ok", true}, {"dated", std::move(found)}};
 }

@@ -154,11 +154,14 @@ namespace {
 
 void print_dated(const Painter& paint, const Json& execution) {
   const Json dated = execution.value("dated", Json::array());
-  for (const Json& output : dated)
-    fmt::print("    {} {} tells {}, in line {}: {}\n", paint(Colour::kYellow, "dated:"),
+  for (const Json& output : dated) {
+    const int line = output.value("line", 0);
+    fmt::print("    {} {} tells {}, in {}: {}\n", paint(Colour::kYellow, "dated:"),
                printable(output.value("output", "")),
                output.value("tells", "") == "date" ? "when it was made" : "how long it took",
-               output.value("line", 0), printable(output.value("text", "")));
+               line == 0 ? "its name" : fmt::format("line {}", line),
+               printable(output.value("text", "")));
+  }
   if (!dated.empty())
     fmt::print("      {}\n", paint(Colour::kDim, "-> " + execution.value("dated_remedy", "")));
 }

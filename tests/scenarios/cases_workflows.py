@@ -1,4 +1,5 @@
 """What workflows of many jobs do that builds do not; the workflows themselves are in tests/real."""
+import json
 import shutil
 
 from harness import Skip, protocol, scenario
@@ -17,6 +18,18 @@ def hmmbuild_asks_only_whether_its_input_is_there(t):
         t, "hmmbuild --cpu 2 --dna -o log out.hmm in.sto && sed -i '/^DATE/d' out.hmm && rm log",
         clean="rm out.hmm", harmless="touch in.sto", matter="sed -i 's/six ACG/six TTT/' in.sto",
         ran_after={"hmmbuild": 1})
+
+
+@scenario
+def dates_of_hmmbuild(t):
+    if not shutil.which("hmmbuild", path=PATH):
+        raise Skip("there is no hmmbuild (Debian's package hmmer)")
+    t.write("in.sto", ALIGNMENT)
+    t.run(["hmmbuild", "--dna", "-o", "log", "out.hmm", "in.sto"])
+    found = json.loads(t.cli("explain", "--json", "--", "hmmbuild", "--dna", "-o", "log", "out.hmm", "in.sto").out)
+    told = {d["output"]: d["tells"] for d in found["executions"][0].get("dated", [])}
+    t.equal(told, {"out.hmm": "date", "log": "duration"}, "what is dated")
+    t.sh("rm -f out.hmm log")
 
 
 @scenario
