@@ -22,6 +22,7 @@ def mutation(name, *edits, killed_by):
 
 
 OBSERVER, LEDGER, RECORDER = "store/observer.cc", "tracer/ledger.cc", "tracer/recorder.cc"
+CHANGES = "tracer/ledger_changes.cc"
 DECISION, LOOKUPS, KEY = "tracer/exec_decision.cc", "tracer/interpret_lookups.cc", "store/weak_key.cc"
 DESCRIPTORS, SESSION, REPLAY = "tracer/interpret_descriptors.cc", "tracer/session.cc", "store/replay.cc"
 
@@ -108,11 +109,11 @@ mutation("streams of a hit are none of its ancestors",
          (DECISION, "interpreter_.stream_written(process, tag->second, static_cast<uint64_t>(at), size);", ""),
          killed_by="outputs_of_a_hit_are_outputs_of_what_is_around_it")
 mutation("two writers are recorded",
-         (LEDGER, "if ((entry->second.changed & aspects) != 0) {", "if ((entry->second.changed & aspects) == 255) {"),
-         (LEDGER, "} else if (!entry->second.facts.empty()) {", "} else if (entry->second.facts.size() > 999) {"),
+         (CHANGES, "if ((entry->second.changed & aspects) != 0) {", "if ((entry->second.changed & aspects) == 255) {"),
+         (CHANGES, "} else if (!entry->second.facts.empty()) {", "} else if (entry->second.facts.size() > 999) {"),
          killed_by="two_writers_of_one_file_are_not_recorded")
 mutation("who reads what another is changing is recorded",
-         (LEDGER, "if (writers == writers_.end()) return;", "return;"),
+         (CHANGES, "if (writers == writers_.end()) return;", "return;"),
          killed_by="a_reader_of_what_another_changes_is_not_recorded")
 mutation("inputs may change while a command runs",
          (LEDGER, "if (still_holds(e, fact)) continue;", "still_holds(e, fact); continue;"),
@@ -167,7 +168,7 @@ mutation("hard links become copies",
          (RECORDER, "if (first == &path) return std::nullopt; return *first;",
           "(void)first; return std::nullopt;"), killed_by="hard_links")
 mutation("equal bytes written again leave the time",
-         (RECORDER, "if (!touched && !attributes) return true;", "if (!attributes) return true;"),
+         (RECORDER, "if (!touched && !attributes && !effect.mtime_ns) return true;", "if (!attributes) return true;"),
          killed_by="equal_bytes_written_again_are_a_change")
 mutation("another status is given to the parent",
          ("tracer/stub.cc", "regs.r14 = static_cast<uint64_t>(exit_status_);",
@@ -194,7 +195,7 @@ mutation("what an ancestor holds open is its child's work",
          ("tracer/interpret_changes.cc", "if (existed) refuse_where_held(c, p.first.path);", ""),
          killed_by="written_by_the_parent_through_what_it_held")
 mutation("what an ancestor writes is its child's work",
-         (LEDGER, "if (writer.within(a)) continue;", "if (writer.within(a) || a.within(writer)) continue;"),
+         (CHANGES, "if (writer.within(a)) continue;", "if (writer.within(a) || a.within(writer)) continue;"),
          killed_by="written_by_the_parent_meanwhile")
 mutation("what was captured is not captured again",
          (RECORDER, "if (known->second.stamp == stamp) {", "if (known->second.stamp != stamp) {\n"
