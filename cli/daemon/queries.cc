@@ -16,7 +16,8 @@ constexpr uint64_t kLargestBlob = 256 * 1024;
 // What is looked through for dates, of one record.
 constexpr size_t kDatedOutputs = 64;
 constexpr uint64_t kDatedBytes = 64 * 1024;  // of each
-constexpr size_t kMostDated = 3;             // that are told
+constexpr uint64_t kDatedInAll = 1024 * 1024;
+constexpr size_t kMostDated = 3;  // that are told
 
 Json report(store::Store& store, const Message& request) {
   const std::vector<uint64_t> kept = store.runs();
@@ -155,9 +156,11 @@ Json dated(store::Store& store, const Message& request) {
   look("standard output", stream_of(record, streams, 1));
   look("standard error", stream_of(record, streams, 2));
   size_t looked_at = 0;
+  uint64_t bytes = 0;
   for (const store::Effect& effect : record.effects) {
     if (effect.kind != store::EffectKind::kFile || effect.blob.empty()) continue;
-    if (found.size() >= kMostDated || ++looked_at > kDatedOutputs) break;
+    bytes += std::min(effect.size, kDatedBytes);
+    if (found.size() >= kMostDated || ++looked_at > kDatedOutputs || bytes > kDatedInAll) break;
     // mothur.1795867201.logfile
     if (const auto name = store::find_dated(effect.path.name(), run); name && !name->duration)
       found.push_back(
