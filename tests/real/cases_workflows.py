@@ -291,7 +291,7 @@ def workflow_archives(t):
     jobs.sort(key=lambda job: job.stage)
     Protocol(t, "archives", Workflow(
         command=["python3", "runner.py"], jobs=jobs, files={**files, "runner.py": RUNNER}, script=runner_script,
-        made=["out"], parameter=lambda job: job.argv[:2] + [job.argv[2].replace("-n -6", "-n -9")] if job.stage == 0 else None,
+        made=["out"], lists=True, parameter=lambda job: job.argv[:2] + [job.argv[2].replace("-n -6", "-n -9")] if job.stage == 0 else None,
         )).run()
 
 

@@ -64,7 +64,7 @@ class Workflow:
     looks_at_outputs: bool = False  # the runner leaves alone what is newer than its inputs
     streams: bool = True  # what the runner says counts
     whole: bool = True  # the runner can hit; else only its jobs can
-    lists: bool = False  # a job looks at outputs, so it sees what an interrupted run has left
+    lists: bool = False  # a job looks at outputs, or takes them away, so it sees what an interrupted run has left
     two_states: bool = False  # a job asks for its outputs first: with them it is another command than without
     ignored: tuple = ()  # what the runner notes for itself
 
@@ -302,7 +302,8 @@ class Protocol:
             os.unlink(t.path("tmpT", left))
         self.step("and started again", set(flow.named()) - kept, flow.named() if flow.two_states else ())
         self.clean()
-        self.step("warm once more", may=flow.named() if flow.two_states else (), whole=not flow.lists and not flow.two_states)
+        cut = self.ran(interrupted) - kept if flow.lists else ()  # what these left was there when they ran again
+        self.step("warm once more", may=flow.named() if flow.two_states else cut, whole=not flow.lists and not flow.two_states)
 
 
 def _size(directory):

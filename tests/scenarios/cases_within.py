@@ -68,11 +68,14 @@ def server_and_client_of_one_script(t):
 @scenario
 def somebody_outside_connects(t):
     """Who is not seen may say anything: what it was told is no result of the command."""
-    t.write_all({"server.py": SERVER + "os.unlink('s')\n", "in": "one\n"})
+    t.write_all({"server.py": "import signal\nsignal.alarm(20)\n" + SERVER + "os.unlink('s')\n", "in": "one\n"})
 
     def call():
         path = os.path.join(t.tree, "s")
+        until = time.monotonic() + 10
         while not os.path.exists(path):
+            if time.monotonic() > until:
+                return
             time.sleep(0.01)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
