@@ -52,8 +52,8 @@ CLIENT = "import socket\nc = socket.socket(socket.AF_UNIX)\nc.connect('s')\nprin
 @scenario
 def server_and_client_of_one_script(t):
     """The script hits; of the two each hears what the other says, so neither is recorded by itself."""
-    t.write_all({"server.py": SERVER, "client.py": CLIENT, "in": "one\n",
-                 "run.sh": "python3 server.py &\nuntil [ -S s ]; do :; done\npython3 client.py\nwait\nrm s\n"})
+    t.write_all({"server.py": SERVER + "os.unlink('s')\n", "client.py": CLIENT, "in": "one\n",
+                 "run.sh": "python3 server.py &\nuntil [ -S s ]; do :; done\npython3 client.py\nwait\n"})
     report = t.step(["sh", "run.sh"], hit=False)
     for script, code in (("server.py", "socket"), ("client.py", "network")):
         found = next(e for e in report.of("python3") if e["argv"][-1] == script)
