@@ -19,6 +19,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from typing import Callable
 
@@ -277,10 +278,11 @@ class Protocol:
             self.bare()
         report = t.path("reports", "interrupted.json")
         start = time.monotonic()
-        out = open(t.path("reports", "interrupted.out"), "wb")  # a file, for /dev/null is another question
         run = subprocess.Popen([t.pcache, "run", "--quiet", "--root", t.tree, "--report", report, "--", *flow.command],
                                cwd=t.tree, env=t.environment(t.tree), start_new_session=True,
-                               stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for stream in (run.stdout, run.stderr):  # pipes, as in the other runs: some ask what they write to
+            threading.Thread(target=stream.read, daemon=True).start()
         ends = [os.path.join(t.tree, job.outputs[-1]) for job in flow.jobs]
         # One job alone shows no half: its output is there when it is about to end.
         half_s = self.rows[0]["seconds"] / 3 if len(ends) == 1 else LONG
