@@ -190,6 +190,7 @@ const std::vector<SettingRow>& setting_rows() {
       {"seizing", kFlag, false, "yes",
        "`pcache mount` alone caches what is started in the mount, where that is permitted"},
       {"cache_failures", kFlag, false, "no", "commands that fail are recorded and hit too"},
+      {"strict_clock", kFlag, false, "no", "what reads the clock is not recorded"},
       {"never", kNames, false, "", "programs that always run, and so does what contains them"},
       {"records_mtimes", kNames, false, "",
        "programs that log their outputs' times: not skipped as a whole"},
@@ -387,6 +388,9 @@ std::shared_ptr<const store::Lists> lists_of(const Json& settings) {
     for (const std::string& word : words)
       if (auto dir = store::parse_private_dir(word)) lists->private_dirs.push_back(*dir);
   });
+  if (const auto strict = settings.find("strict_clock");
+      strict != settings.end() && strict->is_boolean())
+    lists->strict_clock = strict->get<bool>();
   lists->seal();
   return lists;
 }

@@ -96,6 +96,22 @@ std::string without_jobserver(std::string_view flags) {
   return out;
 }
 
+// awk sees the environment in ENVIRON alone, and what it starts is a program of its own. Its text
+// must stand on the command line, and neither load others nor name variables by their names.
+bool is_awk_without_environment(const std::string& name, const std::vector<std::string>& argv) {
+  static constexpr std::string_view kAwks[] = {"awk", "gawk", "mawk", "nawk", "original-awk"};
+  if (!contains(kAwks, name)) return false;
+  for (size_t i = 1; i < argv.size(); ++i) {
+    const std::string_view word = argv[i];
+    for (const std::string_view suspicious : {"ENVIRON", "SYMTAB", "@"})
+      if (word.find(suspicious) != std::string_view::npos) return false;
+    if (word.starts_with("--") && word != "--") return false;
+    if (word.size() < 2 || word[0] != '-' || word == "--") continue;
+    if (word[1] != 'F' && word[1] != 'v') return false;  // -f, -E, -i, -l, -W
+  }
+  return argv.size() > 1;
+}
+
 }  // namespace
 
 Reader reader_of(const ImageInfo& image) {
@@ -113,6 +129,7 @@ Reader reader_of(const ImageInfo& image) {
   }
   if (is_make(name)) return Reader::kMake;
   if (is_shell(name)) return Reader::kShell;
+  if (is_awk_without_environment(name, image.argv)) return Reader::kOther;
   if (contains(kInterpreters, name)) return Reader::kInterpreter;
   return Reader::kOther;
 }

@@ -111,6 +111,7 @@ void Lists::seal() {
   add("session_variables", session_variables, built_in.session_variables);
   if (private_dirs != built_in.private_dirs)
     meaning.emplace_back("private_dirs", joined(private_dirs));
+  if (strict_clock) meaning.emplace_back("strict_clock", "yes");
 }
 
 const Lists& Lists::defaults() {
@@ -121,7 +122,9 @@ const Lists& Lists::defaults() {
     for (const char* name : kAskExistence) ignored.emplace_back(name);
     lists.mtime_ignored = NameList(std::move(ignored));
     lists.mtime_matters = NameList(words_of(kMtimeMatters));
-    lists.overwrites_blindly = compilers();
+    std::vector<std::string> blind = words_of(kCompilers);
+    blind.emplace_back("convert-im*");  // ImageMagick: asks what is there, and truncates it
+    lists.overwrites_blindly = NameList(std::move(blind));
     lists.never = NameList(words_of(kNever));
     lists.records_mtimes = NameList(words_of(kRecordsMtimes));
     lists.session_variables = NameList(words_of(kSessionVariables));

@@ -3,7 +3,8 @@
 // A session goes by one Lists, which never changes while it lasts; the daemon serves several at
 // once. A list that changes what a record means — which facts are taken, what is left out of a key,
 // what must always run — is part of every weak key of the session (`meaning`), so that a record
-// made by other lists never matches. records_mtimes is not: it only says that a program is not
+// made by other lists never matches; strict_clock, though no list, says what may be recorded and is
+// one of them. records_mtimes is not: it only says that a program is not
 // skipped, and its records are not looked up.
 //
 // Pure; belongs to neither the store's database nor the command line, so both may link it.
@@ -52,6 +53,7 @@ struct Lists {
   NameList session_variables;   // left out of keys
   NameList seize;               // what is seized in a mount; says nothing about records
   std::vector<PrivateDir> private_dirs;
+  bool strict_clock = false;  // what reads the clock is not recorded
 
   // Of the lists that a record depends on, those that are not the built-in ones, as
   // (name, words); the weak key's part of it.

@@ -8,7 +8,9 @@
 #include <algorithm>
 
 #include "store/replay.h"
+#include "tracer/command_line.h"
 #include "tracer/traced_session.h"
+#include "tracer/vdso.h"
 #include "tracer/watcher.h"
 
 namespace pcache::tracer {
@@ -41,58 +43,6 @@ std::set<int> jobserver_fds(const std::vector<std::string>& env) {
     }
   }
   return fds;
-}
-
-// They look at what they are about to replace, to see what kind of thing it is; not so where an
-// option compares or keeps times.
-bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv) {
-  static const std::set<std::string> kImages = {
-      "mv", "cp", "install", "ln", "rm", "ar", "mkdir", "rmdir", "ranlib", "strip", "objcopy"};
-  if (!kImages.contains(image)) return false;
-  for (size_t i = 1; i < argv.size(); ++i) {
-    const std::string& option = argv[i];
-    if (option.starts_with("--update") || option.starts_with("--compare")) return false;
-    const bool binutils = image == "strip" || image == "objcopy";
-    if (binutils && (option == "-p" || option == "--preserve-dates")) return false;
-    if (image != "ar" && !binutils && option.size() > 1 && option[0] == '-' && option[1] != '-' &&
-        option.find_first_of(image == "install" ? "C" : "u") != std::string::npos)
-      return false;
-  }
-  return true;
-}
-
-// ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
-bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv) {
-  // Of those that keep times, these alone store a directory's.
-  static const std::set<std::string> kStore = {"tar", "bsdtar", "cpio", "rsync",
-                                               "zip", "7z",     "stat"};
-  if (kStore.contains(image)) return true;
-  if (image == "find")
-    return std::any_of(argv.begin(), argv.end(), [](const std::string& word) {
-      return word.starts_with("-newer") || word.starts_with("-mtime") ||
-             word.starts_with("-mmin") || word.starts_with("-cnewer") ||
-             word.starts_with("-anewer") || word.starts_with("-printf") || word.starts_with("-ls");
-    });
-  const bool copies = image == "cp" || image == "install";
-  if (image != "ls" && !copies) return false;
-  for (size_t i = 1; i < argv.size(); ++i) {
-    const std::string& option = argv[i];
-    if (copies) {
-      if (option.starts_with("--preserve") || option == "--archive" || option == "--update" ||
-          (option.size() > 1 && option[0] == '-' && option[1] != '-' &&
-           option.find_first_of("apu") != std::string::npos))
-        return true;
-      continue;
-    }
-    if (option.starts_with("--"))
-      if (option.find("time") != std::string::npos || option.find("sort") != std::string::npos ||
-          option.find("format") != std::string::npos)
-        return true;
-    if (option.size() > 1 && option[0] == '-' && option[1] != '-' &&
-        option.find_first_of("lgnotTucD") != std::string::npos)
-      return true;
-  }
-  return false;
 }
 
 // A compiler whose output is compressed hides the working directory from whoever looks for it
@@ -217,8 +167,9 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
   const store::Lists& lists = *options_.lists;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::is_listed(lists.overwrites_blindly, e.image);
-  e.mtime_ignored = store::is_listed(lists.mtime_ignored, e.image);
-  e.mtime_matters = store::is_listed(lists.mtime_matters, e.image);
+  const bool unpacks = only_unpacks(e.image_name, image.info.argv);
+  e.mtime_ignored = unpacks || store::is_listed(lists.mtime_ignored, e.image);
+  e.mtime_matters = !unpacks && store::is_listed(lists.mtime_matters, e.image);
   for (const store::PrivateDir& dir : lists.private_dirs)
     if (store::is_listed(store::NameList({dir.owner}), e.image) &&
         dir.dir != observer_.tree().root())
@@ -314,6 +265,8 @@ void TracedSession::on_exec(Tid tid) {
   }
   if (seized_ && (traces_others(e) || images_.has_leak_sanitizer(image)))
     return leave_alone(*process);
+  if (options_.lists->strict_clock && !hide_vdso(tid))
+    ledger_.refuse(e, "clock-read", "", "its vDSO can't be hidden, which tells the time", true);
   if (const std::optional<store::Reason> reason = refuse_at_start(e, image)) {
     // Temporary names and users concern this execution; an unknown program concerns all above it.
     const bool ancestors = reason->code != "temporary-name";

@@ -94,6 +94,14 @@ struct StdinUse {
   store::FactValue value;
 };
 
+// Which random numbers python's modules take as they are imported (interpret_random.cc).
+struct PythonSeeds {
+  enum class Due : uint8_t { kNone, kNumpy, kMultiprocessing };
+  Due due = Due::kNone;
+  bool numpy = false;  // its generator was seeded
+  bool draws = false;  // a source of the project draws numbers, and names no seed
+};
+
 struct Execution {
   ExecutionId id = 0;
   Execution* parent = nullptr;      // null: the session itself, which observes nothing
@@ -136,7 +144,8 @@ struct Execution {
   std::set<TreePath> own_directories;  // made by its tree: what lies below is its own
   uint32_t random_opens = 0;
   std::unique_ptr<ImportWatch> imports;  // of python images
-  bool compiles_python = false;          // it imported compileall: __pycache__ is its output
+  PythonSeeds seeds;
+  bool compiles_python = false;  // it imported compileall: __pycache__ is its output
   // (dev, ino) whose link count its tree changed: what it was before
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> relinked;
   std::set<std::pair<uint64_t, uint64_t>> changed_inodes;  // that have other names as well

@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "store/unique_fd.h"
@@ -122,7 +123,8 @@ bool add_beside_hub(FilterBuilder& filter, const SyscallRow& row) {
 }
 
 void add_row(FilterBuilder& filter, const SyscallRow& row, const std::set<int>& watched,
-             bool with_hub) {
+             bool with_hub, bool clocks) {
+  if (row.meaning == Meaning::kClock && clocks) return filter.always(SCMP_ACT_NOTIFY, row.number);
   if (row.meaning == Meaning::kOpen) add_open(filter, row);
   if (with_hub && add_beside_hub(filter, row)) return;
   switch (row.meaning) {
@@ -181,8 +183,8 @@ void add_watched_row(FilterBuilder& filter, const SyscallRow& row) {
                                                   "accept4", "pipe",       "pipe2"};
   const bool origin =
       std::find(std::begin(kOrigins), std::end(kOrigins), row.name) != std::end(kOrigins);
-  if ((row.meaning == Meaning::kHarmless && !origin) || row.meaning == Meaning::kClone3 ||
-      row.name == "lseek")
+  if ((row.meaning == Meaning::kHarmless && !origin) || row.meaning == Meaning::kClock ||
+      row.meaning == Meaning::kClone3 || row.name == "lseek")
     return;
   if (row.name == "sendmsg")  // see add_row
     filter.when(SCMP_ACT_TRACE(1), row.number,
@@ -220,18 +222,18 @@ Result<std::string> make_program(uint32_t before_and_after, uint32_t unknown, Ad
 }  // namespace
 
 // Making one takes milliseconds; most commands are given no descriptors.
-Result<std::string> filter_program(const std::vector<int>& given, FilterKind kind) {
+Result<std::string> filter_program(const std::vector<int>& given, FilterKind kind, bool clocks) {
   static std::mutex lock;
-  static std::map<std::pair<std::vector<int>, FilterKind>, std::string> made;
+  static std::map<std::tuple<std::vector<int>, FilterKind, bool>, std::string> made;
   const std::lock_guard guard(lock);
-  const auto key = std::make_pair(given, kind);
+  const auto key = std::make_tuple(given, kind, clocks);
   if (const auto known = made.find(key); known != made.end()) return known->second;
   std::set<int> watched(given.begin(), given.end());
   for (int fd = kFirstKept; fd <= kLastKept; ++fd) watched.insert(fd);
   const uint32_t changes = kind == FilterKind::kSeized ? SCMP_ACT_NOTIFY : SCMP_ACT_TRACE(1);
   Result<std::string> program =
       make_program(changes, SCMP_ACT_NOTIFY, [&](FilterBuilder& filter, const SyscallRow& row) {
-        add_row(filter, row, watched, kind != FilterKind::kAlone);
+        add_row(filter, row, watched, kind != FilterKind::kAlone, clocks);
       });
   if (program) made[key] = *program;
   return program;

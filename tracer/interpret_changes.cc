@@ -48,6 +48,7 @@ uint32_t Interpreter::open_mode(const CallEvent& event) const {
 Answer Interpreter::before_change_call(const Caller& c, const CallEvent& event) {
   Pending pending;
   import_other(c);
+  c.e.seeds.due = PythonSeeds::Due::kNone;
   const Meaning meaning = event.row->meaning;
   const bool opens =
       meaning == Meaning::kOpen || meaning == Meaning::kOpen2 || meaning == Meaning::kCreat;
@@ -229,6 +230,11 @@ void Interpreter::returned(const CallEvent& event, int64_t result) {
   if (moves || process->execution->is_session()) return;
   const Caller c{event.tid, *process, *process->execution};
   if (event.row->meaning == Meaning::kDup) return after_dup(c, event, result);
+  if (event.row->meaning == Meaning::kSharedMemory) return after_shared_memory(c, result);
+  if (event.row->meaning == Meaning::kAccept) {
+    if (result >= 0 && !results_later_) after_accept(c, static_cast<int>(result));
+    return;
+  }
   const auto found = pending_.find(event.tid.value);
   if (found == pending_.end()) return;
   const Pending pending = std::move(found->second);
@@ -389,6 +395,7 @@ void Interpreter::after_change(const Caller& c, const CallEvent& event, const Pe
     case Meaning::kUnlink:
     case Meaning::kRmdir:
       return apply(c, ChangeKind::kRemove, at, p.before_first);
+    case Meaning::kBind:
     case Meaning::kMkdir:
     case Meaning::kMknod:
       if (event.row->meaning == Meaning::kMknod) {
@@ -478,6 +485,7 @@ void Interpreter::after_failure(const Caller& c, const CallEvent& event, const P
     case ENODATA:
     case ENAMETOOLONG:
     case ETXTBSY:
+    case EADDRINUSE:  // bind: there is something of that name
       break;
     default:
       ledger_.refuse(c.e, "failed-call", p.first.path.text,

@@ -4,9 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -452,31 +450,6 @@ void Interpreter::on_ioctl(const Caller& c, const CallEvent& event) {
   observe_stream(c.e, FactKind::kTerminal, found->second.get());
 }
 
-void Interpreter::on_connect(const Caller& c, const CallEvent& event, bool bind) {
-  sockaddr_un address{};
-  const size_t size = std::min<uint64_t>(event.args[2], sizeof address);
-  if (size < sizeof(sa_family_t) || !read_memory(c.tid, RemotePtr{event.args[1]}, &address, size))
-    return;
-  if (address.sun_family == AF_UNSPEC && !bind) return;
-  if (address.sun_family != AF_UNIX) {
-    ledger_.refuse(c.e, "network", "", std::string(event.row->name), true);
-    return;
-  }
-  if (size <= offsetof(sockaddr_un, sun_path) || address.sun_path[0] == '\0') {
-    if (!bind) ledger_.refuse(c.e, "network", "", "an abstract socket", true);
-    return;
-  }
-  address.sun_path[sizeof address.sun_path - 1] = '\0';
-  const std::string path = address.sun_path;
-  const Resolved at = resolve(c.tid, c.process, path[0] == '/' ? "/" : cwd_of(c), path, true);
-  observe_way(c.e, at);
-  if (at.err != 0 && !bind)
-    observe_kind(c, at);
-  else
-    ledger_.refuse(c.e, bind ? "socket" : "network", at.path.text,
-                   bind ? "it made a socket" : "it connected to a socket", true);
-}
-
 void Interpreter::on_signal(const Caller& c, const CallEvent& event) {
   const pid_t target = static_cast<pid_t>(event.args[0]);
   if (event.row->name == "pidfd_send_signal") {
@@ -492,6 +465,7 @@ void Interpreter::on_signal(const Caller& c, const CallEvent& event) {
   }
   for (Execution* a = &c.e; !a->is_session(); a = a->parent) {
     if (other != nullptr && other->execution->within(*a)) return;
+    if (other == nullptr && target > 0 && lineage_.was_of(*a, target)) return;
     ledger_.refuse(*a, "signals", "", "it signalled a process outside", false);
   }
 }

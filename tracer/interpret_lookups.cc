@@ -109,6 +109,9 @@ Interpreter::Special Interpreter::special(const Caller& c, const Resolved& resol
       ledger_.refuse(c.e, "pseudo-file", path, "it tells of another process", true);
       return Special::kHandled;
     }
+    // What keys leave out of the environment stands there too.
+    if (path == "/proc/self/environ" && opens)
+      environment_read(c.e, {.whole = true, .jobs = true, .names = {}});
     if (std::find(kOwnProcFiles.begin(), kOwnProcFiles.end(), path) != kOwnProcFiles.end() ||
         !opens)
       return Special::kNoFact;
@@ -183,6 +186,7 @@ bool Interpreter::python_cache(const Caller& c, const Resolved& resolved) {
   if (source.err != 0 || source.pseudo) return false;  // imported without a source
   // The module's content is the fact; python's look at its mtime was about the cache.
   observe_way(c.e, source);
+  python_source(c, source);
   ledger_.observe_content(c.e, source.path, 0, source.st);
   ledger_.forget_identity(c.e, source.path, Asker::kPython);
   return true;
@@ -239,6 +243,7 @@ void Interpreter::on_open_read(const Caller& c, const CallEvent& event, uint64_t
   if (event.result && at->path.text.starts_with("/proc/self/fd/") && opened_too_long_ago(c, *at))
     return;
   import_open(c, *at);
+  if (c.e.image_name == "python") python_opens(c, *at);
   observe_way(c.e, *at);
   switch (special(c, *at, true, false)) {
     case Special::kNoFact:

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "tracer/interpreter.h"
 
@@ -13,7 +14,7 @@ using store::FactValue;
 
 namespace {
 
-constexpr size_t kScriptBytes = 1 << 20;
+constexpr size_t kScriptBytes = 1 << 20, kBeginning = 512;
 
 }  // namespace
 
@@ -55,6 +56,11 @@ void Interpreter::source_read(const Caller& c, const Resolved& at) {
 std::optional<std::string> Interpreter::text_of(const Resolved& at) const {
   UniqueFd file;
   if (ledger_.observer().open_read(at.path, &file) != 0) return std::nullopt;
+  // Each shell opens libraries: a megabyte of them need not be read to see that they are no text.
+  char beginning[kBeginning];
+  const ssize_t first = ::pread(file.get(), beginning, sizeof beginning, 0);
+  if (first > 0 && std::memchr(beginning, 0, static_cast<size_t>(first)) != nullptr)
+    return std::nullopt;
   std::string text(std::min<size_t>(static_cast<size_t>(at.st.st_size), kScriptBytes), '\0');
   const ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
   text.resize(got > 0 ? static_cast<size_t>(got) : 0);

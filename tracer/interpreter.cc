@@ -196,20 +196,28 @@ Answer Interpreter::dispatch(const Caller& c, const CallEvent& event) {
       on_ioctl(c, event);
       return {};
     case Meaning::kConnect:
-      on_connect(c, event, false);
+      on_connect(c, event);
       return {};
     case Meaning::kBind:
-      on_connect(c, event, true);
+      before_bind(c, event);
+      return {};
+    case Meaning::kAccept:
+      // Who called is asked of the socket, which may be gone when a result is told late.
+      if (results_later_) ledger_.refuse(c.e, "socket", "", "it accepted a connection", true);
+      return {};
+    case Meaning::kSharedMemory:
+      before_shared_memory(c, event);
       return {};
     case Meaning::kSignal:
       on_signal(c, event);
       return {};
     case Meaning::kRandom:
-      // Compilers name temporary files and local symbols by them.
-      if (store::ignores_cwd(c.e.image_name)) return {};
-      // mktemp's names are gone or facts; its callers need not suffer.
-      ledger_.refuse(c.e, "random", "", c.e.image_name + " asked for random bytes",
-                     c.e.image_name != "mktemp");
+      on_random(c, event);
+      return {};
+    case Meaning::kClock:  // told where strict_clock is set
+      ledger_.refuse(c.e, "clock-read", "",
+                     c.e.image_name + " read the clock (" + std::string(event.row->name) + ")",
+                     true);
       return {};
     case Meaning::kAffinity:
       on_affinity(c);

@@ -7,8 +7,10 @@
 // lock.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -60,6 +62,8 @@ class Interpreter : public CallSink {
   void watch_imports(Execution& e, Process& process);
   // The exec of `process` succeeded; its own execution is still that of the caller.
   void executed(Tid tid, Process& process);
+  // What it has shared and not taken away again outlives it.
+  void end_shared_memory(Execution& e);
   // What of its listings was no import after all becomes a full fact.
   void end_imports(Execution& e);
   Resolved resolve(Tid tid, Process& process, const std::string& base, const std::string& path,
@@ -124,6 +128,11 @@ class Interpreter : public CallSink {
   void source_read(const Caller& c, const Resolved& at);
   std::optional<std::string> text_of(const Resolved& at) const;
 
+  // interpret_random.cc
+  void on_random(const Caller& c, const CallEvent& event);
+  void python_opens(const Caller& c, const Resolved& at);
+  void python_source(const Caller& c, const Resolved& at);
+
   // interpret_imports.cc
   void list_whole(Execution& e, const ImportWatch::Listings& listings);
   void import_stat(const Caller& c, const Resolved& at);
@@ -159,7 +168,6 @@ class Interpreter : public CallSink {
   Answer on_transfer(const Caller& c, const CallEvent& event);
   void after_dup(const Caller& c, const CallEvent& event, int64_t result);
   void on_ioctl(const Caller& c, const CallEvent& event);
-  void on_connect(const Caller& c, const CallEvent& event, bool bind);
   void on_send(const Caller& c, const CallEvent& event);
   void on_signal(const Caller& c, const CallEvent& event);
   void on_clone3(const Caller& c, const CallEvent& event);
@@ -174,6 +182,20 @@ class Interpreter : public CallSink {
                               const std::string& detail);
   void on_seek(const Caller& c, const CallEvent& event);
 
+  // interpret_local.cc
+  std::optional<std::string> socket_path(const Caller& c, const CallEvent& event);
+  void on_connect(const Caller& c, const CallEvent& event);
+  void before_bind(const Caller& c, const CallEvent& event);
+  void after_accept(const Caller& c, int fd);
+  void before_shared_memory(const Caller& c, const CallEvent& event);
+  void after_shared_memory(const Caller& c, int64_t result);
+
+  // Of System V, by its number.
+  struct SharedMemory {
+    ExecutionId owner;
+    bool removed;
+  };
+
   std::mutex& lock_;
   Lineage& lineage_;
   Ledger& ledger_;
@@ -183,6 +205,8 @@ class Interpreter : public CallSink {
   std::unordered_map<pid_t, Pending> pending_;  // by thread
   bool results_later_ = false;
   std::unordered_map<pid_t, std::string> going_to_;  // by thread: what its chdir names
+  std::set<pid_t> connected_;  // who connected to a socket that was made within
+  std::map<int, SharedMemory> shared_memory_;
   std::unordered_map<pid_t, CallEvent> told_;  // by thread: its last call, where results come later
 };
 

@@ -142,12 +142,12 @@ bool Ledger::below_own_file(const Execution& e, const TreePath& path) {
   return false;
 }
 
-// What an own write leaves to be learned by a stat: owner, mode and link count of before. Nothing,
+// What an own write leaves to be learned by a look: owner, mode and link count of before. Nothing,
 // where creating the file would have given the same (Replaced says so).
 bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactKey* key,
                                FactValue* value) {
-  if (key->kind != FactKind::kIdentity) return true;
-  if (value->err == 0 && times_are_own(entry)) {
+  if (key->kind != FactKind::kIdentity && key->kind != FactKind::kKind) return true;
+  if (key->kind == FactKind::kIdentity && value->err == 0 && times_are_own(entry)) {
     key->param &= ~(store::kWithMtime | store::kWithDirMtime);
     value->mtime_ns = 0;
   }
@@ -157,7 +157,7 @@ bool Ledger::after_own_writing(const Execution& e, const PathEntry& entry, FactK
     if (!fact.removed && fact.key.kind == FactKind::kReplaced && fact.value.text == "replaceable")
       return false;
   }
-  if (value->err != 0 || !S_ISREG(value->mode)) return true;
+  if (key->kind == FactKind::kKind || value->err != 0 || !S_ISREG(value->mode)) return true;
   key->param |= store::kOwnContents;
   value->size = 0;
   value->mtime_ns = 0;
@@ -341,6 +341,12 @@ void Ledger::observe_identity(Execution& e, const TreePath& path, uint32_t param
 
 const std::vector<const Execution*> Ledger::open_executions() const {
   std::vector<const Execution*> open;
+  for (const auto& [id, execution] : open_) open.push_back(execution.get());
+  return open;
+}
+
+std::vector<Execution*> Ledger::open_executions_to_change() {
+  std::vector<Execution*> open;
   for (const auto& [id, execution] : open_) open.push_back(execution.get());
   return open;
 }

@@ -81,6 +81,7 @@ class Ledger {
   void observe_identity(Execution& e, const TreePath& path, uint32_t param, const struct stat& st,
                         Asker asker);
   const std::vector<const Execution*> open_executions() const;
+  std::vector<Execution*> open_executions_to_change();
   // A Replaced fact of a hit, answered for each ancestor with its own weak key.
   // `err` and `st`: of the path before the replay.
   void observe_replaced(Execution& e, const store::FactKey& key, int err, const struct stat& st);

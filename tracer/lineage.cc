@@ -1,8 +1,15 @@
 #include "tracer/lineage.h"
 
+#include <algorithm>
+
 #include "tracer/tracee.h"
 
 namespace pcache::tracer {
+namespace {
+
+constexpr size_t kMostEnded = 100000;
+
+}  // namespace
 
 store::FactValue stream_value(store::FactKind kind, const StreamTag& tag) {
   store::FactValue value;
@@ -96,7 +103,24 @@ void Lineage::remove_process(pid_t pid) {
   const auto found = processes_.find(pid);
   if (found == processes_.end()) return;
   for (const pid_t tid : found->second->threads) drop_thread(tid);
+  const Process& process = *found->second;
+  if (ended_.size() >= kMostEnded) ended_.clear();
+  Ended& ended = ended_[process.own_pid];
+  ended = {pid, {}};
+  for (const Execution* e = process.execution; !e->is_session(); e = e->parent)
+    ended.executions.push_back(e->id);
   processes_.erase(found);
+}
+
+bool Lineage::was_of(const Execution& e, pid_t own_pid) {
+  const auto found = ended_.find(own_pid);
+  if (found == ended_.end()) return false;
+  const std::vector<uint64_t>& executions = found->second.executions;
+  if (std::find(executions.begin(), executions.end(), e.id) == executions.end()) return false;
+  // In a namespace of ours all numbers are ours.
+  if (found->second.pid != own_pid) return true;
+  const std::optional<Credentials> now = read_credentials(Tid{own_pid});
+  return !now || process(now->parent) != nullptr;
 }
 
 void Lineage::keep_leader_only(Process& process) {

@@ -74,6 +74,9 @@ class Lineage {
   void remove_process(pid_t pid);  // with all its threads
   // An exec ends all threads but one, which takes over the leader's id.
   void keep_leader_only(Process& process);
+  // Whether a process that was of `e`, and has ended, had this number (as it knew itself), which
+  // nobody outside has by now: its parent has not waited for it yet, or nobody has it.
+  bool was_of(const Execution& e, pid_t own_pid);
   size_t size() const { return processes_.size(); }
   bool contains(pid_t tid) const { return threads_.contains(tid); }
   std::vector<pid_t> pids() const;
@@ -87,6 +90,12 @@ class Lineage {
 
   std::unordered_map<pid_t, std::unique_ptr<Process>> processes_;
   std::unordered_map<pid_t, Thread> threads_;
+  // Of processes that ended, by own_pid: the process, and the executions it was of.
+  struct Ended {
+    pid_t pid;
+    std::vector<uint64_t> executions;
+  };
+  std::unordered_map<pid_t, Ended> ended_;
   mutable std::mutex tids_lock_;  // a leaf: FUSE threads take it
   std::unordered_set<pid_t> tids_;
 };

@@ -355,6 +355,9 @@ bool Recorder::describe(Execution& e, const TreePath& path, const PathEntry& ent
       effect.kind = EffectKind::kFifo;
       output->effects.push_back(std::move(effect));
       return true;
+    case S_IFSOCK:
+      ledger_.refuse(e, "socket", path.text, "it was made, and stays", false);
+      return false;
     default:
       ledger_.refuse(e, "device", path.text, "it was made", false);
       return false;

@@ -118,7 +118,8 @@ bool TracedSession::needs_filter(pid_t pid) {
 
 Result<void> TracedSession::add_filter(pid_t process, ListenerHeir& heir) {
   PCACHE_ASSIGN(const std::string program,
-                filter_program(given_descriptors(process), FilterKind::kSeized));
+                filter_program(given_descriptors(process), FilterKind::kSeized,
+                               options_.lists->strict_clock));
   PCACHE_ASSIGN(UniqueFd listener, inject_filter(Tid{process}, program));
   PCACHE_ASSIGN(share_, heir.share(listener.get()));
   static_cast<HubSource&>(*source_).add(

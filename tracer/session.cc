@@ -41,6 +41,13 @@ std::vector<std::string> first_words(const std::vector<std::string>& argv) {
   return words;
 }
 
+// What one process says to another, or the terminal to all. Not what follows from what it does, nor
+// being stopped and continued.
+bool is_message(int signal) {
+  return signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT ||
+         signal == SIGUSR1 || signal == SIGUSR2 || signal >= SIGRTMIN;
+}
+
 uint64_t cpu_of(const rusage& usage) {
   const auto ns = [](const timeval& t) {
     return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 +
@@ -271,6 +278,26 @@ void TracedSession::on_new_child(Tid parent, int event) {
   if (early_children_.erase(child.value) != 0) resume(child);
 }
 
+// Who says something to a command by a signal is as much an input of it as a file: what it leaves
+// when it was told to stop half-way, with exit status 0, is not what it leaves by itself.
+void TracedSession::signalled(Tid tid, const Process& process, int signal) {
+  siginfo_t info{};
+  if (::ptrace(PTRACE_GETSIGINFO, tid.value, nullptr, &info) != 0) return;
+  const bool sent = info.si_code == SI_USER || info.si_code == SI_TKILL || info.si_code == SI_QUEUE;
+  if (!sent && info.si_code != SI_KERNEL) return;  // a timer's, for instance
+  const Process* sender = nullptr;
+  if (sent)
+    sender = process.own_pid != process.pid ? lineage_.by_own_pid(info.si_pid)
+                                            : lineage_.process_of(info.si_pid);
+  for (Execution* a = process.execution; !a->is_session(); a = a->parent) {
+    if (sent &&
+        (sender != nullptr ? sender->execution->within(*a) : lineage_.was_of(*a, info.si_pid)))
+      return;
+    ledger_.refuse(*a, "signals", "",
+                   "signal " + std::to_string(signal) + " came from outside of it", false);
+  }
+}
+
 void TracedSession::on_signal_stop(Tid tid, int signal) {
   {
     const std::lock_guard guard(lock_);
@@ -285,6 +312,7 @@ void TracedSession::on_signal_stop(Tid tid, int signal) {
         }
         return resume(tid);
       }
+      if (is_message(signal)) signalled(tid, process, signal);
       if (signal == SIGPIPE)
         interpreter_.writing_failed(*thread, "stream-closed", "nobody read what it wrote");
       if (thread->big_write) interpreter_.drain();  // it may have done other things since
@@ -429,6 +457,7 @@ void TracedSession::finish_execution(Execution& e) {
   e.ended_ns = monotonic_now_ns();
   interpreter_.drain();
   interpreter_.end_imports(e);
+  interpreter_.end_shared_memory(e);
   if (!e.hit) {
     const int code = exit_code(e.status);
     if (e.status != 0 && !(options_.cache_failures && WIFEXITED(e.status)))

@@ -115,8 +115,9 @@ enum class FilterKind : uint8_t {
 };
 // The classic BPF program (an array of struct sock_filter as bytes) the client installs with
 // seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE_RECV) once it is seized.
-// `given`: descriptors above 2 the command is started with; reading them is reported.
-Result<std::string> filter_program(const std::vector<int>& given, FilterKind kind);
+// `given`: descriptors above 2 the command is started with; reading them is reported. `clocks`:
+// reading the clock too (store::Lists::strict_clock).
+Result<std::string> filter_program(const std::vector<int>& given, FilterKind kind, bool clocks);
 // For a Watcher: every call that means something stops before and after.
 Result<std::string> watch_filter_program();
 // Those of a process that survive an exec.

@@ -48,8 +48,11 @@ enum class Meaning : uint8_t {
   kIoctl,     // terminal requests
   kConnect,   // socket address
   kBind,
-  kSignal,  // kill, tkill, tgkill…: target
-  kRandom,  // getrandom that may block
+  kAccept,        // of a connection to an own socket
+  kSharedMemory,  // System V
+  kSignal,        // kill, tkill, tgkill…: target
+  kRandom,        // getrandom that may block
+  kClock,         // what time it is, or how long something took: of matter to strict_clock alone
   kAffinity,
   kClone3,  // flags in memory
   kSetId,   // setuid, setgid…

@@ -63,6 +63,7 @@ class TracedSession : public Session {
   void on_new_child(Tid parent, int event);
   void on_exit(Tid tid, int status, uint64_t cpu_ns);
   void on_signal_stop(Tid tid, int signal);
+  void signalled(Tid tid, const Process& process, int signal);
   void on_seccomp_stop(Tid tid);
   void on_call_exit(Tid tid);
   CallSink& sink();  // who is told of calls

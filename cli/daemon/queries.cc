@@ -6,12 +6,18 @@
 
 #include <algorithm>
 
+#include "store/dated.h"
 #include "store/record.h"
 
 namespace pcache::cli {
 namespace {
 
 constexpr uint64_t kLargestBlob = 256 * 1024;
+// What is looked through for dates, of one record.
+constexpr size_t kDatedOutputs = 64;
+constexpr uint64_t kDatedBytes = 64 * 1024;  // of each
+constexpr uint64_t kDatedInAll = 1024 * 1024;
+constexpr size_t kMostDated = 3;  // that are told
 
 Json report(store::Store& store, const Message& request) {
   const std::vector<uint64_t> kept = store.runs();
@@ -104,6 +110,67 @@ Json blob(store::Store& store, const Message& request) {
   return answer;
 }
 
+// The beginning of a blob; "" where it cannot be read.
+std::string head_of(store::Store& store, const store::Digest& digest, uint64_t size) {
+  const auto file = store.blobs().open(digest, size);
+  std::string bytes(std::min(size, kDatedBytes), '\0');
+  if (!file ||
+      ::pread(file->get(), bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    return "";
+  return bytes;
+}
+
+// What it wrote to standard output (1) or error (2).
+std::string stream_of(const store::Record& record, const std::string& bytes, uint32_t fd) {
+  std::string out;
+  uint64_t offset = 0;
+  for (const store::StreamSegment& segment : record.streams) {
+    if (segment.fd == fd && offset < bytes.size()) out += bytes.substr(offset, segment.size);
+    offset += segment.size;
+  }
+  return out;
+}
+
+// Outputs that tell when, or how long, their run was (store/dated.h).
+Json dated(store::Store& store, const Message& request) {
+  Json found = Json::array();
+  const auto strong = store::Digest::from_hex(request.text("strong"));
+  if (!strong) return {{"ok", true}, {"dated", found}};
+  const auto stored = store.record(*strong);
+  if (!stored) return {{"ok", true}, {"dated", found}};
+  const store::Record& record = **stored;
+  const store::RunTimes run{record.created_ns - static_cast<int64_t>(record.wall_ns),
+                            record.created_ns,
+                            static_cast<double>(std::max(record.wall_ns, record.cpu_ns)) / 1e9};
+  const auto look = [&](const std::string& output, const std::string& text) {
+    if (const auto line = store::find_dated(text, run))
+      found.push_back({{"output", output},
+                       {"line", line->line},
+                       {"text", line->text},
+                       {"tells", line->duration ? "duration" : "date"}});
+  };
+  uint64_t size = 0;
+  for (const store::StreamSegment& segment : record.streams) size += segment.size;
+  const std::string streams =
+      record.stream_blob.empty() ? record.stream_bytes : head_of(store, record.stream_blob, size);
+  look("standard output", stream_of(record, streams, 1));
+  look("standard error", stream_of(record, streams, 2));
+  size_t looked_at = 0;
+  uint64_t bytes = 0;
+  for (const store::Effect& effect : record.effects) {
+    if (effect.kind != store::EffectKind::kFile || effect.blob.empty()) continue;
+    bytes += std::min(effect.size, kDatedBytes);
+    if (found.size() >= kMostDated || ++looked_at > kDatedOutputs || bytes > kDatedInAll) break;
+    // mothur.1795867201.logfile
+    if (const auto name = store::find_dated(effect.path.name(), run); name && !name->duration)
+      found.push_back(
+          {{"output", effect.path.text}, {"line", 0}, {"text", name->text}, {"tells", "date"}});
+    else
+      look(effect.path.text, head_of(store, effect.blob, effect.size));
+  }
+  return {{"ok", true}, {"dated", std::move(found)}};
+}
+
 // The checkout that a path belongs to is found by trying: each directory above may be a root.
 Json producer(store::Store& store, const Message& request) {
   const std::string path = request.text("path");
@@ -140,7 +207,7 @@ Json makers(store::Store& store, const Message& request) {
 
 bool is_query(const std::string& op) {
   return op == "report" || op == "run_with" || op == "record" || op == "blob" || op == "producer" ||
-         op == "makers";
+         op == "makers" || op == "dated";
 }
 
 Json answer_query(store::Store& store, const Message& request) {
@@ -150,6 +217,7 @@ Json answer_query(store::Store& store, const Message& request) {
     if (op == "record") return record(store, request);
     if (op == "blob") return blob(store, request);
     if (op == "producer") return producer(store, request);
+    if (op == "dated") return dated(store, request);
     if (op == "makers") return makers(store, request);
     return {{"ok", true}, {"number", store.run_with(request.text("text")).value_or(0)}};
   } catch (const Json::exception& error) {

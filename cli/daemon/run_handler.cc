@@ -53,6 +53,7 @@ class Run {
   UniqueFd stderr_, report_;
   std::shared_ptr<store::Store> store_;
   bool with_hub_ = false;
+  bool strict_clock_ = false;
   std::unique_ptr<EventStream> events_;  // of trace and census: nothing is recorded then
 };
 
@@ -105,9 +106,10 @@ void Run::perform_seized() {
 Result<UniqueFd> Run::ask_for_filter() {
   PCACHE_ASSIGN(const std::string program,
                 events_ ? tracer::watch_filter_program()
-                        : tracer::filter_program(tracer::given_descriptors(client_),
-                                                 with_hub_ ? tracer::FilterKind::kWithHub
-                                                           : tracer::FilterKind::kAlone));
+                        : tracer::filter_program(
+                              tracer::given_descriptors(client_),
+                              with_hub_ ? tracer::FilterKind::kWithHub : tracer::FilterKind::kAlone,
+                              strict_clock_));
   const std::vector<uint8_t> bytes(program.begin(), program.end());
   PCACHE_TRY(channel_->send({{"ok", true}, {"step", "filter"}, {"program", Json::binary(bytes)}}));
   // It is traced already, so that what Ctrl-C sends it comes to us, and it waits for us to hand it
@@ -137,6 +139,7 @@ bool Run::with_session(const MountTable::Lease& lease,
   options.pid_namespace = request_.flag("pid_namespace");
   const Json settings = request_.body.value("settings", Json::object());
   options.lists = lists_of(settings);
+  strict_clock_ = options.lists->strict_clock;
   options.cache_failures = flag_of(settings, "cache_failures");
   options.command = request_.body.value("argv", std::vector<std::string>());
   TreeDispatcher::Attachment* others = nullptr;  // set before anything runs

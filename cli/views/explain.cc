@@ -15,6 +15,9 @@ namespace pcache::cli {
 namespace {
 
 constexpr size_t kDiffLines = 24;
+constexpr const char* kDatedRemedy =
+    "a hit brings it back as it was recorded: SOURCE_DATE_EPOCH, `tar --mtime`, `gzip -n` or the "
+    "tool's own option leave the date out; strict_clock does not record what reads the clock";
 constexpr size_t kEarlierRuns = 5;  // looked at for a command that is like one of now
 
 std::string hash_of_content(const Json& record, const std::string& path) {
@@ -111,6 +114,15 @@ Json Explainer::near_command(const Json& execution) {
   return nullptr;
 }
 
+// What is recorded and tells when, or how long, it ran.
+Json Explainer::dated_outputs(const std::string& record) const {
+  if (record.empty()) return Json::array();
+  Json request = make_request("dated");
+  request["strong"] = record;
+  const auto answer = ask(channel_, request);
+  return answer ? answer->body.value("dated", Json::array()) : Json::array();
+}
+
 Json Explainer::explain(const Json& execution) {
   Json out = execution;
   const Json nearest = read_record(channel_, execution.value("nearest", ""));
@@ -129,10 +141,32 @@ Json Explainer::explain(const Json& execution) {
     if (code == "content-changed" && nearest.is_object()) add_diff(reason, nearest, own);
     is_new = is_new || code == "no-record";
   }
+  if (Json dated = dated_outputs(execution.value("record", "")); !dated.empty()) {
+    out["dated"] = std::move(dated);
+    out["dated_remedy"] = kDatedRemedy;
+  }
   if (is_new)
     if (Json near = near_command(execution); near.is_object()) out["like"] = std::move(near);
   return out;
 }
+
+namespace {
+
+void print_dated(const Painter& paint, const Json& execution) {
+  const Json dated = execution.value("dated", Json::array());
+  for (const Json& output : dated) {
+    const int line = output.value("line", 0);
+    fmt::print("    {} {} tells {}, in {}: {}\n", paint(Colour::kYellow, "dated:"),
+               printable(output.value("output", "")),
+               output.value("tells", "") == "date" ? "when it was made" : "how long it took",
+               line == 0 ? "its name" : fmt::format("line {}", line),
+               printable(output.value("text", "")));
+  }
+  if (!dated.empty())
+    fmt::print("      {}\n", paint(Colour::kDim, "-> " + execution.value("dated_remedy", "")));
+}
+
+}  // namespace
 
 void print_explained(const Painter& paint, const Json& execution) {
   const std::string outcome = execution.value("outcome", "");
@@ -150,7 +184,7 @@ void print_explained(const Painter& paint, const Json& execution) {
     fmt::print("    nothing ran: {}, saved {}\n",
                made > 0 ? "recorded " + time_text(made) : "its record is gone by now",
                format_seconds(execution.value("saved_s", 0.0)));
-    return;
+    return print_dated(paint, execution);
   }
   std::vector<std::vector<std::string>> rows;
   // A path that was looked for in two ways is one reason to a person.
@@ -189,6 +223,7 @@ void print_explained(const Painter& paint, const Json& execution) {
     if (const Words words = like.value("added", Words()); !words.empty())
       fmt::print("        {}\n", paint(Colour::kGreen, "+ " + printable(joined(words))));
   }
+  print_dated(paint, execution);
 }
 
 Json reason_codes_json() {

@@ -16,12 +16,14 @@ class Explainer {
   Explainer(const Channel& channel, RunView run) : channel_(channel), run_(std::move(run)) {}
 
   const RunView& run() const { return run_; }
-  // The execution's report with "compared_with", and with "remedy" and "diff" in its reasons.
+  // The execution's report with "compared_with", "dated" outputs, and with "remedy" and "diff" in
+  // its reasons.
   Json explain(const Json& execution);
 
  private:
   void add_diff(Json& reason, const Json& nearest, const Json& own);
   std::string contents(const std::string& digest) const;  // of a blob, "" where there is none
+  Json dated_outputs(const std::string& record) const;
   Json near_command(const Json& execution);
 
   const Channel& channel_;

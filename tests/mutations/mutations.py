@@ -22,6 +22,7 @@ def mutation(name, *edits, killed_by):
 
 
 OBSERVER, LEDGER, RECORDER = "store/observer.cc", "tracer/ledger.cc", "tracer/recorder.cc"
+CHANGES = "tracer/ledger_changes.cc"
 DECISION, LOOKUPS, KEY = "tracer/exec_decision.cc", "tracer/interpret_lookups.cc", "store/weak_key.cc"
 DESCRIPTORS, SESSION, REPLAY = "tracer/interpret_descriptors.cc", "tracer/session.cc", "store/replay.cc"
 
@@ -108,11 +109,11 @@ mutation("streams of a hit are none of its ancestors",
          (DECISION, "interpreter_.stream_written(process, tag->second, static_cast<uint64_t>(at), size);", ""),
          killed_by="outputs_of_a_hit_are_outputs_of_what_is_around_it")
 mutation("two writers are recorded",
-         (LEDGER, "if ((entry->second.changed & aspects) != 0) {", "if ((entry->second.changed & aspects) == 255) {"),
-         (LEDGER, "} else if (!entry->second.facts.empty()) {", "} else if (entry->second.facts.size() > 999) {"),
+         (CHANGES, "if ((entry->second.changed & aspects) != 0) {", "if ((entry->second.changed & aspects) == 255) {"),
+         (CHANGES, "} else if (!entry->second.facts.empty()) {", "} else if (entry->second.facts.size() > 999) {"),
          killed_by="two_writers_of_one_file_are_not_recorded")
 mutation("who reads what another is changing is recorded",
-         (LEDGER, "if (writers == writers_.end()) return;", "return;"),
+         (CHANGES, "if (writers == writers_.end()) return;", "return;"),
          killed_by="a_reader_of_what_another_changes_is_not_recorded")
 mutation("inputs may change while a command runs",
          (LEDGER, "if (still_holds(e, fact)) continue;", "still_holds(e, fact); continue;"),
@@ -167,7 +168,7 @@ mutation("hard links become copies",
          (RECORDER, "if (first == &path) return std::nullopt; return *first;",
           "(void)first; return std::nullopt;"), killed_by="hard_links")
 mutation("equal bytes written again leave the time",
-         (RECORDER, "if (!touched && !attributes) return true;", "if (!attributes) return true;"),
+         (RECORDER, "if (!touched && !attributes && !effect.mtime_ns) return true;", "if (!attributes) return true;"),
          killed_by="equal_bytes_written_again_are_a_change")
 mutation("another status is given to the parent",
          ("tracer/stub.cc", "regs.r14 = static_cast<uint64_t>(exit_status_);",
@@ -194,7 +195,7 @@ mutation("what an ancestor holds open is its child's work",
          ("tracer/interpret_changes.cc", "if (existed) refuse_where_held(c, p.first.path);", ""),
          killed_by="written_by_the_parent_through_what_it_held")
 mutation("what an ancestor writes is its child's work",
-         (LEDGER, "if (writer.within(a)) continue;", "if (writer.within(a) || a.within(writer)) continue;"),
+         (CHANGES, "if (writer.within(a)) continue;", "if (writer.within(a) || a.within(writer)) continue;"),
          killed_by="written_by_the_parent_meanwhile")
 mutation("what was captured is not captured again",
          (RECORDER, "if (known->second.stamp == stamp) {", "if (known->second.stamp != stamp) {\n"
@@ -295,3 +296,36 @@ mutation("what is looked at is known to be no link where it is one",
 mutation("a file comes back when its mode was set",
          ("tracer/recorder.cc", "if (!effect.mtime_ns) order_by_time(e, path, entry, st, output);", ""),
          killed_by="pcache_tracer_unit:RecorderTest.*")
+
+# --- workflows ---
+mutation("the vDSO tells the time unseen",
+         ("tracer/vdso.cc", "const uint64_t nothing[2] = {AT_IGNORE, 0};", "const uint64_t nothing[2] = {word, value};"),
+         killed_by="strict_clock_refuses_what_asks_for_the_time strict_clock_in_a_static_program")
+mutation("nobody is told of reading the clock",
+         ("tracer/filter.cc", "if (row.meaning == Meaning::kClock && clocks)", "if (false && clocks)"),
+         killed_by="strict_clock_refuses_what_asks_for_the_time")
+mutation("strict_clock is no part of a key",
+         ("store/lists.cc", "if (strict_clock) meaning.emplace_back(\"strict_clock\", \"yes\");", ""),
+         killed_by="strict_clock_has_records_of_its_own")
+mutation("anybody may connect to a socket",
+         ("tracer/interpret_local.cc", "!connected_.contains(peer.pid))", "peer.pid == 0)"),
+         killed_by="somebody_outside_connects")
+mutation("a server may be recorded without its client",
+         ("tracer/interpret_local.cc", "if (!c.e.within(*other) && made_by(*other, at.path))", "if (false)"),
+         killed_by="server_and_client_of_one_script")
+mutation("shared memory may be left behind",
+         ("tracer/interpret_local.cc", "if (!memory->second.removed)", "if (false)"),
+         killed_by="shared_memory_that_is_left")
+mutation("a signal is no input",
+         (SESSION, "if (is_message(signal)) signalled(tid, process, signal);", ""), killed_by="told_to_stop_from_outside")
+mutation("the environment in /proc is no input",
+         (LOOKUPS, "if (path == \"/proc/self/environ\" && opens)", "if (false)"), killed_by="environment_by_proc")
+mutation("awk never looks at the environment",
+         ("store/environment.cc", "for (const std::string_view suspicious : {\"ENVIRON\", \"SYMTAB\", \"@\"})",
+          "for (const std::string_view suspicious : {\"@\"})"), killed_by="awk_in_a_job_of_parallel")
+mutation("numbers that numpy draws are recorded",
+         ("tracer/interpret_random.cc", "if (!c.e.seeds.draws) return;", "return;"), killed_by="seed_of_numpy")
+mutation("the key of multiprocessing may be taken at any time",
+         ("tracer/interpret_random.cc", "if (due == Due::kMultiprocessing && size == kMultiprocessingKeyBytes) return;",
+          "if (size == kMultiprocessingKeyBytes) return;"),
+         killed_by="key_of_multiprocessing_and_another random_bytes_after_reading_the_module")

@@ -9,11 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 #include <utime.h>
@@ -189,6 +193,35 @@ CALL(chdir, syscall(SYS_chdir, "d"))
 CALL(fchdir, syscall(SYS_fchdir, dir("d")))
 CALL(umask, (long)umask(027))
 
+/* --- what it shares with itself --- */
+static const struct sockaddr_un kSocket = {.sun_family = AF_UNIX, .sun_path = "socket"};
+
+static long talk(long (*take)(int)) {
+  const int server = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (syscall(SYS_bind, server, &kSocket, sizeof kSocket) != 0 || listen(server, 1) != 0) return -1;
+  char byte = 0;
+  if (connect(client, (const struct sockaddr*)&kSocket, sizeof kSocket) == 0 &&
+      write(client, "b", 1) == 1 && read((int)take(server), &byte, 1) == 1)
+    printf("%c\n", byte);
+  return unlink("socket");
+}
+static long take(int server) { return syscall(SYS_accept, server, NULL, NULL); }
+static long take4(int server) { return syscall(SYS_accept4, server, NULL, NULL, SOCK_CLOEXEC); }
+static long call_bind(void) {
+  if (syscall(SYS_bind, socket(AF_UNIX, SOCK_STREAM, 0), &kSocket, sizeof kSocket) != 0) return -1;
+  return unlink("socket");
+}
+CALL(accept, talk(take))
+CALL(accept4, talk(take4))
+static long call_shmget(void) {
+  const long id = syscall(SYS_shmget, IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+  char* text = (char*)syscall(SYS_shmat, id, NULL, 0);
+  if (id < 0 || text == (char*)-1) return -1;
+  strcpy(text, "shared");
+  puts(text);
+  return syscall(SYS_shmctl, id, IPC_RMID, NULL);
+}
+
 static const struct {
   const char* name;
   long (*function)(void);
@@ -272,6 +305,10 @@ static const struct {
     ROW(dup3),
     ROW(fcntl),
     ROW(dup2_swap),
+    ROW(bind),
+    ROW(accept),
+    ROW(accept4),
+    ROW(shmget),
 };
 
 int main(int argc, char** argv) {

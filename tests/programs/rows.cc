@@ -7,7 +7,8 @@
 int main() {
   using pcache::tracer::Meaning;
   for (const auto& row : pcache::tracer::syscall_table()) {
-    const char* meaning = row.meaning == Meaning::kHarmless  ? "harmless"
+    const char* meaning = row.meaning == Meaning::kHarmless || row.meaning == Meaning::kClock
+                              ? "harmless"
                           : row.meaning == Meaning::kRefused ? "refused"
                                                              : "followed";
     std::printf("%d %.*s %s %.*s\n", row.number, static_cast<int>(row.name.size()), row.name.data(),

@@ -19,6 +19,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from typing import Callable
 
@@ -64,7 +65,7 @@ class Workflow:
     looks_at_outputs: bool = False  # the runner leaves alone what is newer than its inputs
     streams: bool = True  # what the runner says counts
     whole: bool = True  # the runner can hit; else only its jobs can
-    lists: bool = False  # a job looks at outputs, so it sees what an interrupted run has left
+    lists: bool = False  # a job looks at outputs, or takes them away, so it sees what an interrupted run has left
     two_states: bool = False  # a job asks for its outputs first: with them it is another command than without
     ignored: tuple = ()  # what the runner notes for itself
 
@@ -158,8 +159,15 @@ class Protocol:
         if whole and self.flow.whole:
             self.t.check(report.whole_hit(), f"{what}: the runner did not hit whole")
         if len(self.t.failures) > before:
-            self.t.note(report.reasons(20))
+            self.note_reasons(report, set(must))
         self.note(what, done.seconds, report.json, len(ran))
+
+    def note_reasons(self, report, must, limit=20):
+        """Of the jobs that ran without need; where there is none, of everything."""
+        jobs = set(self.flow.named()) - must
+        lines = [f"    {e['outcome']} {' '.join(e['argv'])[:60]!r}: {r['code']} {r['path']} {r['detail'][:160]}"
+                 for e in report.executions if e["argv"] and name_of(e["argv"]) in jobs for r in e["reasons"]]
+        self.t.note("\n".join(lines[:limit]) or report.reasons(limit))
 
     def note(self, what, seconds, report, ran):
         self.rows.append({"step": what, "seconds": round(seconds, 2), "ran": ran, "hits": report["hits"],
@@ -265,12 +273,16 @@ class Protocol:
         t, flow = self.t, self.flow
         t.cli("clear", "--yes")
         self.clean()
+        if flow.looks_at_outputs:  # what was edited by hand is left alone where it stands
+            flow.clean(t.bare)
+            self.bare()
         report = t.path("reports", "interrupted.json")
         start = time.monotonic()
-        out = open(t.path("reports", "interrupted.out"), "wb")  # a file, for /dev/null is another question
         run = subprocess.Popen([t.pcache, "run", "--quiet", "--root", t.tree, "--report", report, "--", *flow.command],
                                cwd=t.tree, env=t.environment(t.tree), start_new_session=True,
-                               stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for stream in (run.stdout, run.stderr):  # pipes, as in the other runs: some ask what they write to
+            threading.Thread(target=stream.read, daemon=True).start()
         ends = [os.path.join(t.tree, job.outputs[-1]) for job in flow.jobs]
         # One job alone shows no half: its output is there when it is about to end.
         half_s = self.rows[0]["seconds"] / 3 if len(ends) == 1 else LONG
@@ -290,9 +302,10 @@ class Protocol:
         self.note("interrupted half-way", time.monotonic() - start, interrupted.json, len(self.ran(interrupted)))
         for left in os.listdir(t.path("tmpT")):
             os.unlink(t.path("tmpT", left))
-        self.step("and started again", set(flow.named()) - kept)
+        self.step("and started again", set(flow.named()) - kept, flow.named() if flow.two_states else ())
         self.clean()
-        self.step("warm once more", may=flow.named() if flow.two_states else (), whole=not flow.lists and not flow.two_states)
+        cut = self.ran(interrupted) - kept if flow.lists else ()  # what these left was there when they ran again
+        self.step("warm once more", may=flow.named() if flow.two_states else cut, whole=not flow.lists and not flow.two_states)
 
 
 def _size(directory):

@@ -92,6 +92,34 @@ def explain_names_remedies(t):
     t.sh("rm -f now")
 
 
+@scenario
+def explain_warns_of_dated_outputs(t):
+    """Recorded as it was, so a hit brings an old date back: whoever asks is told where, and what to do."""
+    t.write("report.py", "import time\nwith open('report.txt', 'w') as f:\n  f.write('Report\\nDATE  ' + time.ctime() + '\\n')\n"
+                         "with open('plain.txt', 'w') as f:\n  f.write('of 2001-02-03, 17 pages\\n')\n"
+                         "import os\nname = 'log.%d' % time.time()\nopen(name, 'w').close()\n"
+                         "print('Total run time: %.3f seconds' % 0)\n")
+    t.run(["python3", "report.py"])
+    for what in ("recorded", "served"):
+        found = _json(t, "explain", "report.txt", cwd=t.tree)["executions"]
+        t.check(found and "dated" in found[0], f"{what}: no warning in {found}")
+        dated = {d["output"]: d for e in found for d in e.get("dated", [])}
+        named = [name for name in dated if name.startswith("log.")]
+        t.check(named and dated[named[0]]["line"] == 0, f"{what}: no warning of a name: {dated}")
+        t.equal(set(dated) - set(named), {"report.txt", "standard output"}, f"{what}: outputs")
+        t.equal((dated["report.txt"]["line"], dated["report.txt"]["tells"]), (2, "date"), f"{what}: report.txt")
+        t.equal(dated["standard output"]["tells"], "duration", f"{what}: standard output")
+        text = _text(t, "explain", "report.txt", cwd=t.tree)
+        t.check(re.search(r"dated: report\.txt tells when it was made, in line 2: DATE  ", text), f"{what}: {text}")
+        t.check("SOURCE_DATE_EPOCH" in text and "strict_clock" in text, f"{what}: remedies: {text}")
+        os.unlink(os.path.join(t.tree, "report.txt"))
+        _, report = t.run(["python3", "report.py"])
+        t.check(report.whole_hit(), "the second run hits")
+    t.run(["sh", "-c", "cat plain.txt"])
+    t.check("dated" not in _text(t, "explain", "--", "cat", "plain.txt"), "another date is no date of the run")
+    t.sh("rm -f report.txt plain.txt log.*")
+
+
 @scenario(timeout=120)
 def why_names_makers_and_inputs(t):
     _project(t)

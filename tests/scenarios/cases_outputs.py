@@ -57,6 +57,17 @@ case("tar_create", "tar cf out.tar d", setup="mkdir -p d/e; echo 1 > d/x; ln -s 
      clean="rm out.tar", matter="echo 2 > d/x")
 case("tar_sees_times", "tar cf out.tar d", setup="mkdir d; echo 1 > d/x", clean="rm out.tar",
      matter="touch -d 2020-01-01 d/x")
+case("tar_unpacks_an_archive_of_any_age", "mkdir d; tar -xzf in.tgz -C d; cat d/x; gzip -dc in.tgz | wc -c; tar tf in.tgz",
+     setup="echo 1 > x; tar czf in.tgz --mtime=2018-01-01 x; rm x", clean="rm -r d", harmless="touch -d 2020-01-01 in.tgz",
+     matter="echo 2 > x; tar czf in.tgz x; rm x")
+case("tar_keeps_newer_files", "tar -xf in.tar --keep-newer-files; cat x", matter="touch -d 2017-01-01 x",
+     setup="echo 1 > x; tar cf in.tar --mtime=2018-01-01 x; echo 2 > x; touch -d 2020-01-01 x", hit=None)
+case("gzip_keeps_the_time_of_what_it_packs", "gzip -c in | od -An -tx1 -j4 -N4", setup="echo 1 > in; touch -d 2020-01-01 in",
+     matter="touch -d 2021-01-01 in")
+case("gzip_keeps_the_time_of_its_input", "gzip < in | od -An -tx1 -j4 -N4", setup="echo 1 > in; touch -d 2020-01-01 in",
+     matter="touch -d 2021-01-01 in")
+case("gunzip_keeps_the_time_of_its_input", "gzip -dk in.gz; stat -c %Y in", setup="echo 1 > in; gzip -n in; touch -d 2020-01-01 in.gz",
+     clean="rm in", matter="touch -d 2021-01-01 in.gz")
 case("tar_extract", "tar xf in.tar", clean="rm -rf d n", matter="mkdir n; echo 3 > n/x; tar cf in.tar n; "
      "rm -r n", setup="mkdir d; echo 1 > d/x; chmod 640 d/x; ln -s x d/l; ln d/x d/h; touch -d 2018-01-01 "
      "d/x d; tar cf in.tar --mtime=2018-01-01 d; rm -r d", again=False)

@@ -1,5 +1,8 @@
 """Every way to start, to become and to leave behind a process."""
+import json
 import os
+import signal
+import subprocess
 import time
 
 from harness import QUIET, case, scenario
@@ -182,3 +185,33 @@ def two_runs_at_once(t):
             with open(os.path.join(t.tree, f"{name}.{i}"), encoding="ascii") as f:
                 t.equal(f.read(), f"{name}\n", f"{name}.{i}")
     t.finished = True
+
+
+@scenario
+def told_to_stop_from_outside(t):
+    """It ends well, having done half of its work: what it left then is nobody's result."""
+    t.write("work.py", "import signal, sys, time\ndef stop(*_):\n  with open('out', 'w') as f: f.write('half')\n  sys.exit(0)\n"
+                       "signal.signal(signal.SIGINT, stop)\nopen('ready', 'w').close()\n"
+                       "if len(sys.argv) > 1: time.sleep(30)\nwith open('out', 'w') as f: f.write('whole')\n")
+    for name, command in (("alone", ["python3", "work.py", "x"]), ("in a shell", ["sh", "-c", "python3 work.py x; true"])):
+        for _ in range(2):
+            run = subprocess.Popen([t.pcache, "run", "--quiet", "--root", t.tree, "--report", t.path("reports", "r"), "--",
+                                    *command], cwd=t.tree, env=t.environment(t.tree), start_new_session=True,
+                                   stdin=subprocess.DEVNULL)
+            until = time.monotonic() + 20
+            while not os.path.exists(os.path.join(t.tree, "ready")) and time.monotonic() < until:
+                time.sleep(0.01)
+            os.killpg(run.pid, signal.SIGINT)
+            t.check(run.wait(timeout=20) in (0, 130, -2), f"{name}: status {run.returncode}")
+            with open(t.path("reports", "r"), encoding="utf-8") as f:
+                told = json.load(f)["executions"]
+            codes = [r["code"] for e in told for r in e["reasons"] if e["argv"][0] == "python3"]
+            t.check("signals" in codes, f"{name}: no reason signals, but {codes}")
+            t.sh("rm -f out ready")
+    t.step("kill -USR1 $$ 2> /dev/null; true", hit=False)  # ends it
+    cmd = "trap 'echo told' USR1; kill -USR1 $$; cat work.py"
+    t.step(cmd, hit=False, what="told by itself")
+    t.step(cmd, hit=True, what="told by itself again")
+    cmd = "trap 'echo told' TERM; sh -c 'kill -TERM $PPID'; echo done"
+    t.step(cmd, hit=False, what="told by a child")
+    t.step(cmd, hit=True, what="told by a child again")

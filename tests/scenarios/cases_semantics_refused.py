@@ -30,8 +30,6 @@ case("program_in_memory", ["python3", "-c", "import os, shutil\nf = os.memfd_cre
      hit=False, code="executes-memory")
 case("socket_to_elsewhere", ["python3", "-c", "import socket; socket.socket().connect_ex(('127.0.0.1', 1))"],
      hit=False, code="network")
-case("socket_with_a_name", ["python3", "-c", "import os, socket\ns = socket.socket(socket.AF_UNIX)\ns.bind('s')\n"
-                            "os.unlink('s')"], hit=False, code="socket")
 case("signal_to_somebody_outside", ["sh", "-c", "kill -0 $OUTSIDE"], env={"OUTSIDE": str(os.getppid())}, hit=False,
      code="signals")
 case("named_pipe_within", "mkfifo p; (echo x > p) & read l < p; wait; rm p; echo $l", hit=False, code="fifo")

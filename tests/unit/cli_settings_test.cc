@@ -146,6 +146,8 @@ TEST_F(SettingsTest, ListsTravelWithTheRequest) {
   EXPECT_EQ(lists->meaning.size(), 2u);
   EXPECT_TRUE(lists_of(Json::object())->meaning.empty());
   EXPECT_TRUE(lists_of(Json(3))->meaning.empty());
+  EXPECT_FALSE(lists_of(Json{{"strict_clock", 3}})->strict_clock);
+  EXPECT_TRUE(lists_of(Json{{"strict_clock", true}})->strict_clock);
   EXPECT_TRUE(lists_of(Json{{"never", 3}, {"mtime_matters", {1, 2}}})->never.contains("date"));
 }
 

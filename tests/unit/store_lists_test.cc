@@ -60,6 +60,10 @@ TEST(Lists, AChangeOfMeaningIsAnotherKey) {
             })));
 }
 
+TEST(Lists, WhatMayBeRecordedIsPartOfTheKey) {
+  EXPECT_NE(key(Lists::defaults()), key(with([](Lists* l) { l->strict_clock = true; })));
+}
+
 TEST(Lists, TheSameListsAreTheSameKey) {
   const Digest usual = key(Lists::defaults());
   EXPECT_EQ(usual, key(with([](Lists* l) { l->never = plus(l->never, "date"); })));

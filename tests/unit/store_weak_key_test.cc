@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "store/environment.h"
 #include "store/weak_key.h"
 
 namespace pcache::store {
@@ -215,6 +216,20 @@ TEST(WeakKey, PartsNameWhatWentInAndHideSecrets) {
   EXPECT_EQ(parts["env CFLAGS"], "-O2");
   EXPECT_EQ(parts["env GITHUB_TOKEN"].find("abc"), std::string::npos);
   EXPECT_LT(parts["env LONG"].size(), 100u);
+}
+
+// awk reads the environment where its text says so, or where its text is not known.
+TEST(Reader, AnAwkWithoutEnvironIsLikeOtherPrograms) {
+  const auto reader = [](Words argv) { return reader_of(image("/usr/bin/mawk", std::move(argv))); };
+  for (const Words& argv : {Words{"awk", "{print $1}", "in"}, Words{"awk", "-F:", "-v", "a=1", "1"},
+                            Words{"awk", "--", "{print}"}})
+    EXPECT_EQ(reader(argv), Reader::kOther) << argv.back();
+  for (const Words& argv :
+       {Words{"awk", "BEGIN{print ENVIRON[\"X\"]}"}, Words{"awk", "-f", "x.awk"},
+        Words{"awk", "-fx"}, Words{"awk", "--file=x"}, Words{"awk", "BEGIN{print SYMTAB[x]}"},
+        Words{"awk", "@include \"x\""}, Words{"awk", "-e", "1"}, Words{"awk"}})
+    EXPECT_EQ(reader(argv), Reader::kInterpreter) << argv.back();
+  EXPECT_EQ(reader_of(image("/usr/bin/python3.11", {"python3", "x"})), Reader::kInterpreter);
 }
 
 }  // namespace

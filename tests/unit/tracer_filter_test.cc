@@ -72,7 +72,9 @@ TEST(SyscallTable, HasTheNamesOfTheHeader) {
 TEST(SyscallTable, WhatIsRefusedSaysWhy) {
   for (const SyscallRow& row : syscall_table()) {
     EXPECT_EQ(row.meaning == Meaning::kRefused, !row.why.empty()) << row.name;
-    EXPECT_EQ(row.meaning == Meaning::kHarmless, row.trap == Trap::kAllow) << row.name;
+    EXPECT_EQ(row.meaning == Meaning::kHarmless || row.meaning == Meaning::kClock,
+              row.trap == Trap::kAllow)
+        << row.name;
   }
 }
 
@@ -97,7 +99,12 @@ TEST(SyscallTable, WhatChangesSomethingIsStoppedBeforeAndAfter) {
       case Meaning::kDup:
       case Meaning::kChdir:  // where the process is now
       case Meaning::kFchdir:
+      case Meaning::kBind:
+      case Meaning::kAccept:
         EXPECT_EQ(row.trap, Trap::kTrace) << row.name;
+        break;
+      case Meaning::kSharedMemory:  // the number that it gives
+        EXPECT_EQ(row.trap == Trap::kTrace, row.name == "shmget") << row.name;
         break;
       default:
         EXPECT_NE(row.trap, Trap::kTrace) << row.name;
@@ -149,23 +156,34 @@ TEST(SyscallTable, WhatChangesSomethingHasAProgram) {
 // Runs the classic BPF program as the kernel would, so that each action is seen by itself.
 class Filter : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    const Result<std::string> program = filter_program({11}, FilterKind::kAlone);
-    ASSERT_TRUE(program) << program.error().to_string();
-    ASSERT_EQ(program->size() % sizeof(sock_filter), 0u);
-    code_.resize(program->size() / sizeof(sock_filter));
-    std::memcpy(code_.data(), program->data(), program->size());
+  using Code = std::vector<sock_filter>;
+
+  static void SetUpTestSuite() { code_ = make(FilterKind::kAlone, false); }
+
+  static Code make(FilterKind kind, bool clocks) {
+    const Result<std::string> program = filter_program({11}, kind, clocks);
+    EXPECT_TRUE(program) << program.error().to_string();
+    if (!program) return {};
+    EXPECT_EQ(program->size() % sizeof(sock_filter), 0u);
+    Code code(program->size() / sizeof(sock_filter));
+    std::memcpy(code.data(), program->data(), program->size());
+    return code;
   }
 
   static uint32_t action(int number, std::array<uint64_t, 6> args = {},
                          uint32_t arch = AUDIT_ARCH_X86_64) {
+    return action_of(code_, number, args, arch);
+  }
+
+  static uint32_t action_of(const Code& code, int number, std::array<uint64_t, 6> args = {},
+                            uint32_t arch = AUDIT_ARCH_X86_64) {
     seccomp_data data{};
     data.nr = number;
     data.arch = arch;
     for (size_t i = 0; i < 6; ++i) data.args[i] = args[i];
     uint32_t a = 0;
-    for (size_t pc = 0; pc < code_.size(); ++pc) {
-      const sock_filter& f = code_[pc];
+    for (size_t pc = 0; pc < code.size(); ++pc) {
+      const sock_filter& f = code[pc];
       switch (f.code) {
         case BPF_LD | BPF_W | BPF_ABS:
           std::memcpy(&a, reinterpret_cast<const char*>(&data) + f.k, sizeof a);
@@ -198,7 +216,7 @@ class Filter : public ::testing::Test {
 
   static constexpr uint32_t kAllow = SECCOMP_RET_ALLOW, kNotify = SECCOMP_RET_USER_NOTIF,
                             kTrace = SECCOMP_RET_TRACE;
-  static inline std::vector<sock_filter> code_;
+  static inline Code code_;
 };
 
 TEST_F(Filter, FitsTheKernel) { EXPECT_LE(code_.size(), static_cast<size_t>(BPF_MAXINSNS)); }
@@ -286,6 +304,20 @@ TEST_F(Filter, OfPrctlOnlyWhatHidesTheProcess) {
 TEST_F(Filter, OfRandomBytesOnlyThoseWaitedFor) {
   EXPECT_EQ(action(__NR_getrandom, {0, 8, GRND_NONBLOCK}), kAllow);
   EXPECT_EQ(action(__NR_getrandom, {0, 32, 0}), kNotify);
+}
+
+// strict_clock: whoever tells of look-ups, and also in a process that was seized.
+TEST_F(Filter, TellsOfTheClockWhereThatIsOfMatter) {
+  for (const FilterKind kind : {FilterKind::kAlone, FilterKind::kWithHub, FilterKind::kSeized}) {
+    const Code usual = make(kind, false), strict = make(kind, true);
+    for (const int number :
+         {__NR_clock_gettime, __NR_gettimeofday, __NR_time, __NR_times, __NR_getrusage}) {
+      EXPECT_EQ(action_of(usual, number), kAllow) << number;
+      EXPECT_EQ(action_of(strict, number), kNotify) << number;
+    }
+    EXPECT_EQ(action_of(strict, __NR_clock_nanosleep), kAllow);
+    EXPECT_LE(strict.size(), static_cast<size_t>(BPF_MAXINSNS));
+  }
 }
 
 TEST_F(Filter, LoadsAndLetsThroughWhatIsHarmless) {

@@ -36,6 +36,20 @@ TEST_F(Replaced, AbsentAndExistingAreOneAnswer) {
   EXPECT_EQ(replaced(again, "out")->value, absent);
 }
 
+// `echo x > out; tar xf out`: what it is then is what it would be, had it been made.
+TEST_F(Replaced, ItsKindIsNoQuestionAfterwards) {
+  write_file(in_root("out"), "old");
+  Execution& e = open();
+  create(e, "out");
+  look(e, FactKind::kKind, "out");
+  look(e, FactKind::kIdentity, "out", store::kWithMtime);
+  EXPECT_EQ(facts(e, "out").size(), 1u);
+  write_file(in_root("other"), "old", 0600);
+  create(e, "other");
+  look(e, FactKind::kKind, "other");
+  EXPECT_NE(fact(e, FactKind::kKind, "other"), nullptr);
+}
+
 // The inode stays, and with it the mode: not what creating it would give.
 TEST_F(Replaced, AnotherModeIsAnotherAnswer) {
   write_file(in_root("out"), "old", 0600);
