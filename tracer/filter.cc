@@ -38,9 +38,9 @@ constexpr unsigned long kTerminalRequests[] = {TCGETS,     TCSETS,    TCSETSW,  
 
 class FilterBuilder {
  public:
-  // `before_and_after`: what becomes of calls whose result matters too.
-  explicit FilterBuilder(uint32_t before_and_after)
-      : before_and_after(before_and_after),
+  // `changes`: what becomes of calls whose result matters too.
+  explicit FilterBuilder(uint32_t changes)
+      : before_and_after(changes),
         context_(seccomp_init(SCMP_ACT_ALLOW), &seccomp_release) {}
 
   const uint32_t before_and_after;
