@@ -338,25 +338,11 @@ Result<void> MountImpl::publish_all(const std::function<bool()>& cancelled) {
   return system_error(what, err);
 }
 
-// What a command that has just ended had open the kernel lets go of a moment later.
-Result<void> MountImpl::leave(bool lazy) {
-  constexpr int kTries = 50;
-  constexpr auto kPause = std::chrono::milliseconds(20);
-  Result<void> done;
-  for (int i = 0; i < kTries; ++i) {
-    if (!is_pcache_mount(options_.dir)) return {};
-    done = unmount_path(options_.dir, lazy);
-    if (done || done.error().kind != ErrorKind::kBusy) return done;
-    std::this_thread::sleep_for(kPause);
-  }
-  return done;
-}
-
 Result<void> MountImpl::unmount(bool lazy) {
   if (unmounted_.load()) return {};
   if (alive()) {
     PCACHE_TRY(publish_all({}));
-    PCACHE_TRY(leave(lazy));
+    if (is_pcache_mount(options_.dir)) PCACHE_TRY(unmount_path(options_.dir, lazy));
   }
   unmounted_.store(true);
   end_threads(lazy);

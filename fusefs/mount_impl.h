@@ -47,7 +47,6 @@ class MountImpl final : public Mount {
   void invalidate_all() override;
   Result<void> publish_all(const std::function<bool()>& cancelled) override;
   Result<void> unmount(bool lazy) override;
-  Result<void> leave(bool lazy);
   void keep_unfinished() override { unfinished_.keep(); }
   bool alive() const override { return alive_.load(); }
 

@@ -75,7 +75,9 @@ struct PathEntry {
   uint64_t timed_sequence = 0;  // of the last that sets the modification time
   int64_t made_ns = 0, removed_ns = 0;  // the last creation, the first removal of what was there
   uint64_t made_sequence = 0, removed_sequence = 0;
-  std::optional<int64_t> atime_ns, mtime_ns;  // explicit
+  // Explicit; still so at the end only if the file has this time then: an open for writing that
+  // writes nothing leaves it.
+  std::optional<int64_t> atime_ns, mtime_ns;
   bool mode_set = false, owner_set = false, touched = false;
   std::set<std::string> xattrs;  // set or removed
   std::string link_source;       // TreePath text of the name it was linked from

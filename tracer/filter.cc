@@ -40,8 +40,7 @@ class FilterBuilder {
  public:
   // `changes`: what becomes of calls whose result matters too.
   explicit FilterBuilder(uint32_t changes)
-      : before_and_after(changes),
-        context_(seccomp_init(SCMP_ACT_ALLOW), &seccomp_release) {}
+      : before_and_after(changes), context_(seccomp_init(SCMP_ACT_ALLOW), &seccomp_release) {}
 
   const uint32_t before_and_after;
 

@@ -231,7 +231,6 @@ void Ledger::change(Execution& e, const Change& change) {
       entry.mtime_ns.reset();
       entry.link_source = hidden_source ? "" : change.link_source;
     }
-    if ((aspects & kContents) != 0) entry.mtime_ns.reset();
     if (change.kind == ChangeKind::kTimes ||
         (change.kind == ChangeKind::kReplayed && (aspects & kTimes) != 0)) {
       entry.atime_ns = change.atime_ns;

@@ -228,7 +228,8 @@ Result<void> MountTable::take_down(
     log_line("unmounted " + entry->dir);
   } else {
     entry->state = State::kReady;
-    log_at(LogLevel::kError,
+    const bool busy = done.error().kind == ErrorKind::kBusy;  // it is tried again
+    log_at(busy ? LogLevel::kDebug : LogLevel::kError,
            fmt::format("cannot unmount {}: {}", entry->dir, done.error().to_string()));
   }
   settled_.notify_all();

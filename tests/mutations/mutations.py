@@ -277,6 +277,10 @@ mutation("another name of a symbolic link is a link of its own",
          ("tracer/recorder.cc", "      if (describe_link(e, path, entry, st, output)) return true;\n      effect.kind", "      effect.kind"),
          killed_by="hard_link_to_a_symbolic_link")
 
+mutation("a time that was set is gone where a file is opened for writing",
+         ("tracer/ledger_changes.cc", "    if (change.kind == ChangeKind::kTimes ||", "    if ((aspects & kContents) != 0) entry.mtime_ns.reset();\n    if (change.kind == ChangeKind::kTimes ||"),
+         killed_by="time_set_and_nothing_appended")
+
 # --- look-ups that are told once ---
 mutation("what is changed between two alike look-ups is of no matter",
          ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", ""),

@@ -61,7 +61,7 @@ class Shrinker:
                 continue
             for key in [k for k in step[1] if k != "argv"]:
                 smaller = copy.deepcopy(history)
-                del smaller["steps"][at][1][key]
+                smaller["steps"][at][1].pop(key, None)  # a step that comes twice may be one object
                 if self.still_fails(smaller):
                     history = smaller
         return history

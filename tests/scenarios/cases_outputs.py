@@ -10,6 +10,8 @@ case("hard_links", "cat in > a; ln a b; ln b c; stat -c %h c", clean="rm a b c",
 case("hard_link_to_an_input", "ln in copy; cat copy", clean="rm copy", **IN)
 case("hard_link_to_a_symbolic_link", "cat in > a; ln -P l b; ln -s a m; ln -P m c", clean="rm a b c m",
      setup="echo one > in; ln -s in l", matter="echo two > in", again=False)
+case("time_set_and_nothing_appended", "cat in > w; touch -r ref w; { :; } >> w; cat in > x; touch -r ref x; echo more >> x",
+     setup="echo one > in; touch -d 2020-01-01 ref", matter="echo two > in", clean="rm w x")
 case("symbolic_links", "cat in > a; ln -s a rel; ln -s /etc/passwd abs; ln -s missing dangling",
      clean="rm a rel abs dangling", **IN, again=False)
 case("rename_chain", "cat in > t1; mv t1 t2; mv t2 t3; mv t3 out", clean="rm out", **IN)

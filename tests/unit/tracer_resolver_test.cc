@@ -218,7 +218,9 @@ TEST_F(ResolverTest, TheSecondTimeIsAsTheFirst) {
     EXPECT_EQ(one.pseudo, other.pseudo) << name;
     EXPECT_EQ(links(one), links(other)) << name;
     EXPECT_EQ(one.left_directories, other.left_directories) << name;
-    if (one.err == 0 && !one.pseudo) EXPECT_EQ(one.st.st_ino, other.st.st_ino) << name;
+    if (one.err == 0 && !one.pseudo) {
+      EXPECT_EQ(one.st.st_ino, other.st.st_ino) << name;
+    }
   };
   const auto compare = [&] {
     for (const bool following : {true, false})
