@@ -354,7 +354,7 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
       moved.mtime_ns = entry->second.mtime_ns;
       moved.atime_ns = entry->second.atime_ns;
       moved.xattrs = entry->second.xattrs;
-    } else if (S_ISREG(p.before_first.st.st_mode)) {
+    } else if (!directory) {  // of a link too
       moved.mtime_ns = to_ns(p.before_first.st.st_mtim);
     }
     carried.emplace_back(a, std::move(moved));

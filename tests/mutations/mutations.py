@@ -281,6 +281,10 @@ mutation("a time that was set is gone where a file is opened for writing",
          ("tracer/ledger_changes.cc", "    if (change.kind == ChangeKind::kTimes ||", "    if ((aspects & kContents) != 0) entry.mtime_ns.reset();\n    if (change.kind == ChangeKind::kTimes ||"),
          killed_by="time_set_and_nothing_appended")
 
+mutation("a link that is moved is a new one",
+         ("tracer/interpret_changes.cc", "} else if (!directory) {  // of a link too", "} else if (S_ISREG(p.before_first.st.st_mode)) {"),
+         killed_by="moved_link_keeps_its_time")
+
 # --- look-ups that are told once ---
 mutation("what is changed between two alike look-ups is of no matter",
          ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", ""),

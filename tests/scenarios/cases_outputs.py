@@ -236,3 +236,13 @@ def editing_through_a_mount_while_it_stays(t):
     t.step("cat in 2>&1; ls", what="after git")
     done = subprocess.run(["cat", os.path.join(t.tree, "out")], capture_output=True, check=False)
     t.equal(done.returncode, 1, "cat of a removed output")
+
+
+@scenario
+def moved_link_keeps_its_time(t):
+    again = "rm -f m; ln -s in l; touch -h -d 2020-01-01 l"
+    for hit in (False, True):
+        t.sh(again)
+        t.step("mv l m", hit=hit)
+        times = [os.lstat(os.path.join(side, "m")).st_mtime for side in t.sides()]
+        t.check(times[0] == times[1], f"m is of {times}")
