@@ -1,9 +1,9 @@
 // What processes of one execution share with each other: local sockets with a name, and System V
 // shared memory. Within the execution it is its own affair; what crosses its border is refused.
 //
-//   sh -c 'server & client'    the shell made server and client, and with them the socket: it can
-//   be
-//                              recorded. Neither of the two can, as each hears what the other says.
+//   sh -c 'server & client'
+// The shell made server and client, and with them the socket: it can be recorded. Neither of the
+// two can, as each hears what the other says.
 //
 // A name in the file system is a file like others: made and removed again it leaves nothing, left
 // behind it cannot be replayed (recorder.cc). Who came to a socket of ours from outside of the
