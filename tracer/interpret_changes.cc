@@ -349,12 +349,16 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
     const bool own = entry != a->paths.end() && (entry->second.changed & kExistence) != 0;
     if (directory && !own)
       ledger_.refuse(*a, "renames-directory", from.text, "it was there before", false);
+    if (!directory && !own && p.before_first.err == 0 && p.before_first.st.st_nlink > 1)
+      ledger_.refuse(*a, "changes-other-names", from.text, "it has other names, and is moved",
+                     false);
     PathEntry moved;
     if (own || (entry != a->paths.end() && (entry->second.changed & kContents) != 0)) {
       moved.mtime_ns = entry->second.mtime_ns;
       moved.atime_ns = entry->second.atime_ns;
       moved.xattrs = entry->second.xattrs;
-    } else if (!directory) {  // of a link too
+      moved.link_source = entry->second.link_source;  // `ln -f` makes a name aside
+    } else if (!directory) {                          // of a link too
       moved.mtime_ns = to_ns(p.before_first.st.st_mtim);
     }
     carried.emplace_back(a, std::move(moved));
@@ -366,6 +370,7 @@ void Interpreter::after_rename(const Caller& c, const Pending& p) {
     entry.mtime_ns = moved.mtime_ns;
     entry.atime_ns = moved.atime_ns;
     entry.xattrs = moved.xattrs;
+    entry.link_source = moved.link_source;
   }
   if (!directory) return;
   for (Execution* a = &c.e; !a->is_session(); a = a->parent) a->own_directories.insert(to);

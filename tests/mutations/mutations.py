@@ -285,6 +285,12 @@ mutation("a link that is moved is a new one",
          ("tracer/interpret_changes.cc", "} else if (!directory) {  // of a link too", "} else if (S_ISREG(p.before_first.st.st_mode)) {"),
          killed_by="moved_link_keeps_its_time")
 
+mutation("a name that ln -f has put in place is a file of its own",
+         ("tracer/interpret_changes.cc", "    entry.link_source = moved.link_source;\n", ""), killed_by="forced_hard_link")
+mutation("what is moved has no other names",
+         ("tracer/interpret_changes.cc", "p.before_first.st.st_nlink > 1)\n      ledger_.refuse(*a, \"changes-other-names\"", "p.before_first.st.st_nlink > 99)\n      ledger_.refuse(*a, \"changes-other-names\""),
+         killed_by="moved_file_that_has_another_name")
+
 # --- look-ups that are told once ---
 mutation("what is changed between two alike look-ups is of no matter",
          ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", ""),

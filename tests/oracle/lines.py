@@ -79,7 +79,7 @@ ls -l {r} | cut -c 1-12
 readlink {r}
 readlink -f {r}
 find . -name '*.t' -print | sort
-find d src -type f | sort > {w}
+l=$(find d src -type f | sort); echo "$l" > {w}
 find src -newer {s} -type f | sort
 find . -name '?' -perm -100 | sort
 grep -r o src d | sort

@@ -246,3 +246,18 @@ def moved_link_keeps_its_time(t):
         t.step("mv l m", hit=hit)
         times = [os.lstat(os.path.join(side, "m")).st_mtime for side in t.sides()]
         t.check(times[0] == times[1], f"m is of {times}")
+
+
+@scenario
+def forced_hard_link(t):
+    """ln -f makes the link under a name of its own, and renames that."""
+    for hit in (False, True):
+        t.sh("rm -rf d w; mkdir d; echo x > d/in; echo old > w; touch -d 2020-01-01 d/in w")
+        t.step("ln -f d/in w", hit=hit)
+
+
+@scenario
+def moved_file_that_has_another_name(t):
+    for _ in range(2):
+        t.sh("rm -f a b c; echo x > a; touch -d 2020-01-01 a; ln a c")
+        t.step("mv a b")
