@@ -2,7 +2,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "cli/busy.h"
 #include "cli/client.h"
@@ -59,16 +61,25 @@ int unmount(Told& told, const Channel& channel, const std::string& dir, bool laz
     bar.show(static_cast<double>(most - bytes) / static_cast<double>(most),
              counted(files, "file", "files") + ", " + format_bytes(bytes) + " to write");
   };
-  const auto answer = ask(channel, request, show, &refusal);
-  bar.clear();
-  if (answer) {
-    told.unmounted(dir);
-    return 0;
+  // A large file that was removed is freed when the daemon closes it, after the command has ended:
+  // that takes seconds, and nobody but us is the reason.
+  constexpr auto kPatience = std::chrono::seconds(5);
+  constexpr auto kPause = std::chrono::milliseconds(50);
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  std::vector<std::string> users;
+  while (true) {
+    const auto answer = ask(channel, request, show, &refusal);
+    bar.clear();
+    if (answer) {
+      told.unmounted(dir);
+      return 0;
+    }
+    if (!refusal.is_object() || !refusal.value("busy", false))
+      return fail(answer.error().to_string());
+    users = users_of_mount(dir, 8);
+    if (!users.empty() || std::chrono::steady_clock::now() > end) break;
+    std::this_thread::sleep_for(kPause);
   }
-  if (!refusal.is_object() || !refusal.value("busy", false)) {
-    return fail(answer.error().to_string());
-  }
-  const auto users = users_of_mount(dir, 8);
   fail(printable(dir) + " is in use: end these or let them leave it, or use --lazy");
   for (const std::string& user : users) std::fprintf(stderr, "  %s\n", user.c_str());
   if (users.empty()) std::fputs("  (no process of yours; another user's, perhaps)\n", stderr);

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "cli/daemon/log.h"
 #include "cli/daemon/queries.h"
@@ -174,15 +172,7 @@ Json Server::umount(const Message& request, Channel& channel) {
     const Json now = {{"files", status.served_pending}, {"bytes", status.served_bytes_pending}};
     return channel.send({{"progress", now}}).has_value();
   };
-  // What a command that has just ended had open the kernel lets go of a moment later.
-  constexpr int kTries = 50;
-  constexpr auto kPause = std::chrono::milliseconds(20);
-  auto done = mounts_.remove(request.text("dir"), request.flag("lazy"), progress);
-  for (int i = 1; i < kTries && !done && done.error().kind == ErrorKind::kBusy; ++i) {
-    if (channel.peer_vanished()) break;
-    std::this_thread::sleep_for(kPause);
-    done = mounts_.remove(request.text("dir"), request.flag("lazy"), progress);
-  }
+  const auto done = mounts_.remove(request.text("dir"), request.flag("lazy"), progress);
   if (done) {
     seizer_.forget(request.text("dir"));
     return {{"ok", true}};
