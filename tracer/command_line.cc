@@ -5,6 +5,23 @@
 #include <string_view>
 
 namespace pcache::tracer {
+namespace {
+
+constexpr std::string_view kUnpackingLetters = "xtvfzjJkpomPSh";
+
+// Whether an option of tar's, after the first, is one that asks for no file's time. `-N FILE` does.
+bool asks_for_no_time(std::string_view option) {
+  static constexpr std::string_view kHarmless[] = {
+      "--directory",        "--exclude",   "--file",    "--no-same-owner",
+      "--strip-components", "--transform", "--verbose", "--wildcards"};
+  if (option.starts_with("--"))
+    return std::any_of(std::begin(kHarmless), std::end(kHarmless), [&](std::string_view name) {
+      return option.substr(0, option.find('=')) == name;
+    });
+  return option == "-C" || option.find_first_not_of(kUnpackingLetters, 1) == std::string_view::npos;
+}
+
+}  // namespace
 
 bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv) {
   static const std::set<std::string> kImages = {
@@ -22,18 +39,21 @@ bool looks_before_replacing(const std::string& image, const std::vector<std::str
   return true;
 }
 
-bool only_unpacks(const std::string& image, const std::vector<std::string>& argv) {
+bool only_unpacks(const std::string& image, const std::vector<std::string>& argv,
+                  const std::vector<std::string>& env) {
   if (image == "tar" || image == "bsdtar") {
-    if (argv.size() < 2) return false;
-    for (size_t i = 1; i < argv.size(); ++i)
-      for (const char* part : {"newer", "--after-date", "--update", "--listed-incremental"})
-        if (argv[i].find(part) != std::string::npos) return false;
+    if (argv.size() < 2 || std::any_of(env.begin(), env.end(), [](const std::string& variable) {
+          return variable.starts_with("TAR_OPTIONS=");
+        }))
+      return false;
+    for (size_t i = 2; i < argv.size(); ++i)
+      if (argv[i].starts_with('-') && !asks_for_no_time(argv[i])) return false;
     std::string_view mode = argv[1];
     if (mode == "--extract" || mode == "--get" || mode == "--list") mode = "x";
     if (mode.starts_with("--")) return false;
     if (mode.starts_with('-')) mode.remove_prefix(1);
     return mode.find_first_of("xt") != std::string_view::npos &&
-           mode.find_first_not_of("xtvfzjJkpomPSh") == std::string_view::npos;
+           mode.find_first_not_of(kUnpackingLetters) == std::string_view::npos;
   }
   static const std::set<std::string> kCompressors = {"gzip", "bzip2", "xz", "zstd"};
   if (!kCompressors.contains(image)) return false;

@@ -12,8 +12,11 @@ namespace pcache::tracer {
 // so where an option compares or keeps times.
 bool looks_before_replacing(const std::string& image, const std::vector<std::string>& argv);
 // Of those that keep the times of what they open: tar does so when it packs, the compressors where
-// they name a file after another. What unpacks an archive, or to standard output, tells nobody.
-bool only_unpacks(const std::string& image, const std::vector<std::string>& argv);
+// they name a file after another. What unpacks an archive, or to standard output, tells nobody;
+// not so where an option compares times, or one that is not known may. `env`: tar has options
+// there.
+bool only_unpacks(const std::string& image, const std::vector<std::string>& argv,
+                  const std::vector<std::string>& env);
 // ls tells times only when asked to: `ls -di .`, as every configure script runs it, does not.
 bool shows_directory_times(const std::string& image, const std::vector<std::string>& argv);
 

@@ -167,7 +167,7 @@ void TracedSession::describe_image(Execution& e, Process& process, const ReadIma
   const store::Lists& lists = *options_.lists;
   e.image_name = store::image_name(image.info.executable);
   e.blind_image = store::is_listed(lists.overwrites_blindly, e.image);
-  const bool unpacks = only_unpacks(e.image_name, image.info.argv);
+  const bool unpacks = only_unpacks(e.image_name, image.info.argv, image.info.env);
   e.mtime_ignored = unpacks || store::is_listed(lists.mtime_ignored, e.image);
   e.mtime_matters = !unpacks && store::is_listed(lists.mtime_matters, e.image);
   for (const store::PrivateDir& dir : lists.private_dirs)

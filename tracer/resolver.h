@@ -47,9 +47,9 @@ class Resolver {
   // `path` was created, removed or renamed; `redirects`: what lies behind it may be elsewhere now
   // (a link, a directory, a rename).
   void changed(const store::TreePath& path, bool redirects = false);
-  // Grows whenever one text of a path may mean another file than before.
   // Something was not as remembered: ask again.
   void forget_all();
+  // Grows whenever one text of a path may mean another file than before.
   uint64_t generation() const { return generation_; }
 
  private:

@@ -64,6 +64,8 @@ case("tar_unpacks_an_archive_of_any_age", "mkdir d; tar -xzf in.tgz -C d; cat d/
      matter="echo 2 > x; tar czf in.tgz x; rm x")
 case("tar_keeps_newer_files", "tar -xf in.tar --keep-newer-files; cat x", matter="touch -d 2017-01-01 x",
      setup="echo 1 > x; tar cf in.tar --mtime=2018-01-01 x; echo 2 > x; touch -d 2020-01-01 x", hit=None)
+case("tar_unpacks_what_is_newer_than_a_file", "mkdir o; tar -xf in.tar -C o -N ./stamp; ls o", clean="rm -r o", again=False,
+     setup="echo 1 > x; tar cf in.tar --mtime=2018-01-01 x; touch -d 2017-01-01 stamp", matter="touch -d 2020-01-01 stamp")
 case("gzip_keeps_the_time_of_what_it_packs", "gzip -c in | od -An -tx1 -j4 -N4", setup="echo 1 > in; touch -d 2020-01-01 in",
      matter="touch -d 2021-01-01 in")
 case("gzip_keeps_the_time_of_its_input", "gzip < in | od -An -tx1 -j4 -N4", setup="echo 1 > in; touch -d 2020-01-01 in",

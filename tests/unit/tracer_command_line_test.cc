@@ -16,25 +16,44 @@ Words words(const std::string& line) {
   return {std::istream_iterator<std::string>(in), {}};
 }
 
-bool unpacks(const std::string& line) {
+bool unpacks(const std::string& line, const Words& env = {}) {
   const Words argv = words(line);
-  return only_unpacks(argv[0], argv);
+  return only_unpacks(argv[0], argv, env);
 }
 
 TEST(CommandLine, WhatOnlyUnpacksKeepsNoTimes) {
-  for (const char* line : {"tar -xzf a.tgz", "tar xf a.tar", "tar tvf a.tar", "tar --extract -f a",
-                           "tar -xf a -C d", "gzip -d", "gzip -dc a.gz", "xz -dc a b",
-                           "zstd -d -c a", "gzip --decompress --stdout a", "bzip2 -d -"})
+  for (const char* line :
+       {"tar -xzf a.tgz", "tar xf a.tar", "tar tvf a.tar", "tar --extract -f a", "tar -xf a -C d",
+        "tar xf a --strip-components=1 b", "gzip -d", "gzip -dc a.gz", "xz -dc a b", "zstd -d -c a",
+        "gzip --decompress --stdout a", "bzip2 -d -"})
     EXPECT_TRUE(unpacks(line)) << line;
 }
 
 TEST(CommandLine, WhatPacksOrNamesAFileAfterAnotherDoes) {
-  for (const char* line :
-       {"tar cf a.tar d", "tar -czf a d", "tar -rf a d", "tar -uf a d", "tar", "tar -f a -x",
-        "tar xf a --keep-newer-files", "tar -x --newer-mtime=1 -f a", "tar xgf s a", "gzip a",
-        "gzip", "gzip -c a", "gzip -d a.gz", "gzip -dk a.gz", "xz -d a.xz", "gzip -l a.gz",
-        "gzip -dcN a.gz", "cp -p a b", "unzip a"})
+  for (const char* line : {"tar cf a.tar d",
+                           "tar -czf a d",
+                           "tar -rf a d",
+                           "tar -uf a d",
+                           "tar",
+                           "tar -f a -x",
+                           "tar xf a --keep-newer-files",
+                           "tar xf a -N ./b",
+                           "tar xf a -g s",
+                           "tar xf a --to-command=b",
+                           "tar -x --newer-mtime=1 -f a",
+                           "tar xgf s a",
+                           "gzip a",
+                           "gzip",
+                           "gzip -c a",
+                           "gzip -d a.gz",
+                           "gzip -dk a.gz",
+                           "xz -d a.xz",
+                           "gzip -l a.gz",
+                           "gzip -dcN a.gz",
+                           "cp -p a b",
+                           "unzip a"})
     EXPECT_FALSE(unpacks(line)) << line;
+  EXPECT_FALSE(unpacks("tar xf a", {"HOME=/", "TAR_OPTIONS=--newer=./b"}));
 }
 
 TEST(CommandLine, WhoLooksBeforeReplacing) {
