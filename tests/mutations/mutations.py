@@ -293,7 +293,7 @@ mutation("what is moved has no other names",
 
 # --- look-ups that are told once ---
 mutation("what is changed between two alike look-ups is of no matter",
-         ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", ""),
+         ("tracer/ebpf/probe.bpf.c", "if (changed) __sync_fetch_and_add(changed, 1);", "(void)changed;"),
          killed_by="pcache_tracer_unit:ProbeHub* link_led_elsewhere_between_two_looks")
 mutation("a look-up is told once for all processes",
          ("tracer/probe_hub.cc", "? PCACHE_WANTS_RESULTS : 0), scope};", "? PCACHE_WANTS_RESULTS : 0), scope ? 1U : 0U};"),

@@ -290,6 +290,7 @@ TEST_F(LedgerFacts, WhatAnotherFactSaysIsAskedOnce) {
   look(e, FactKind::kIdentity, "read");
   look_content(e, "read");
   look(e, FactKind::kLink, "looked_at");
+  look(e, FactKind::kAccess, "looked_at", R_OK);  // through a link as well
   look(e, FactKind::kLink, "link");
   look(e, FactKind::kKind, "link");
   ledger_->settle(e);

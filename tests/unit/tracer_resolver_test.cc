@@ -245,6 +245,14 @@ TEST_F(ResolverTest, TheSecondTimeIsAsTheFirst) {
   EXPECT_EQ(follow("d/e/to_b").way, 0u) << "a link of its own is crossed";
 }
 
+TEST_F(ResolverTest, AWayThatLedNowhereLeadsSomewhereWhenItsDirectoryHasCome) {
+  EXPECT_EQ(follow("none/a").err, ENOENT);
+  EXPECT_EQ(follow("none/a").missing.text, "none");
+  write_file(in_root("none/a"), "x");
+  EXPECT_EQ(follow("none/a").err, 0);
+  EXPECT_EQ(follow("none/b").missing.text, "none/b");
+}
+
 TEST_F(ResolverTest, OwnChangesDropWhatWasKnown) {
   write_file(in_root("one/a"), "x");
   write_file(in_root("two/a"), "y");
